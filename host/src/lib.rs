@@ -1,0 +1,33 @@
+//! The program behind `mcp-orchestrator`, module by module, top to bottom.
+//!
+//! A module imports only from modules listed below it. [`serve`](cli::serve) is the composition root: it builds the parts from the
+//! bottom up and hands each one what it needs; nothing here is global.
+
+/// One file per verb of the command line.
+pub mod cli;
+/// The face: the only place that knows MCP's wire types.
+pub mod mcp;
+/// The verbs: what a tool is, which there are, one file per family of the core.
+pub mod tools;
+/// The sandbox: the only place that knows wasmtime.
+pub mod plugins;
+/// The memory: jobs, their states, their history, their output.
+pub mod jobs;
+/// The choke point: servers as the rest of the program sees them.
+pub mod capability;
+/// The wire: sessions, logins, host keys, the pool.
+pub mod ssh;
+/// What was done to whom on whose behalf, a line each.
+pub mod audit;
+/// The servers that are known.
+pub mod inventory;
+/// Secrets at rest and by reference.
+pub mod secrets;
+/// The database file: open, schema version, one writer that groups commits.
+pub mod store;
+/// The operator's settings.
+pub mod config;
+/// What every layer knows about the call it serves.
+pub mod call;
+/// The error vocabulary of the caller.
+pub mod error;
