@@ -95,7 +95,7 @@ impl Sshd {
 
     /// How many logins sshd has accepted so far.
     pub fn logins(&self) -> usize {
-        self.log().lines().filter(|line| line.contains("Accepted ")).count()
+        self.log().lines().filter(|line| line.contains("Accepted publickey for")).count()
     }
 
     /// Cuts every connection by killing its session process; the server goes on listening.

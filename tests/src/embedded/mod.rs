@@ -6,6 +6,8 @@
 mod channel;
 mod faults;
 mod handler;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex};
