@@ -64,7 +64,7 @@ impl ToolResult {
     }
 
     /// The problem of a call that must not have worked, with this code.
-    /// It must have a message and say what to do next.
+    /// It must say what to do next.
     pub fn problem(&self, code: &str) -> Result<Problem> {
         if !self.is_error || self.structured["error"] != true {
             bail!("{} should have failed with {code}: {}\n{:#}", self.tool, self.text, self.structured);
@@ -72,7 +72,9 @@ impl ToolResult {
         self.check_problem()?;
         let problem = self.read_problem();
         ensure!(problem.code == code, "{} failed with {} instead of {code}: {}", self.tool, problem.code, self.text);
-        ensure!(!problem.hint.is_empty(), "{code} of {} has no hint: {}", self.tool, self.text);
+        // The message of a wrong argument names it and says what is accepted; more would be said twice.
+        let says_enough = code == "INVALID_ARGUMENT";
+        ensure!(says_enough || !problem.hint.is_empty(), "{code} of {} has no hint: {}", self.tool, self.text);
         Ok(problem)
     }
 
