@@ -248,9 +248,18 @@ mod tests {
         check(json!({"alias": "a", "top": "many"}), "the argument `top` must be an integer from 1 to 20, not \"many\"");
         check(json!({"alias": "a", "top": 0}), "the argument `top` must be an integer from 1 to 20, not 0");
         check(json!({"alias": "a", "top": 2.5}), "the argument `top` must be an integer from 1 to 20, not 2.5");
-        check(json!({"alias": "a", "lines": 5e9}), "the argument `lines` must be an integer from 0 to 4294967295, not 5000000000.0");
-        check(json!({"alias": "a", "lines": 5_000_000_000_u64}), "the argument `lines` must be an integer from 0 to 4294967295, not 5000000000");
-        check(json!({"alias": "a", "order": "disk"}), "the argument `order` must be one of \"cpu\", \"memory\", not \"disk\"");
+        check(
+            json!({"alias": "a", "lines": 5e9}),
+            "the argument `lines` must be an integer from 0 to 4294967295, not 5000000000.0",
+        );
+        check(
+            json!({"alias": "a", "lines": 5_000_000_000_u64}),
+            "the argument `lines` must be an integer from 0 to 4294967295, not 5000000000",
+        );
+        check(
+            json!({"alias": "a", "order": "disk"}),
+            "the argument `order` must be one of \"cpu\", \"memory\", not \"disk\"",
+        );
         check(json!([]), "the arguments must be an object, not a list");
     }
 
@@ -264,8 +273,14 @@ mod tests {
 
     #[test]
     fn a_wrong_argument_is_found_inside_of_others() {
-        check(json!({"alias": "a", "files": "x"}), "the argument `files` must be a list, each element an object, not \"x\"");
-        check(json!({"alias": "a", "files": [{"path": "p"}]}), "the argument `files[0].sizes` is missing; it is a list, each element an integer from 0 to 255.");
+        check(
+            json!({"alias": "a", "files": "x"}),
+            "the argument `files` must be a list, each element an object, not \"x\"",
+        );
+        check(
+            json!({"alias": "a", "files": [{"path": "p"}]}),
+            "the argument `files[0].sizes` is missing; it is a list, each element an integer from 0 to 255.",
+        );
         check(
             json!({"alias": "a", "files": [{"path": "p", "sizes": [1, 256]}]}),
             "the argument `files[0].sizes[1]` must be an integer from 0 to 255, not 256",

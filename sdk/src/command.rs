@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn the_ending_names_the_status_and_the_first_line_of_the_error() {
-        let mut finished = Finished { exit_code: Some(2), stderr: b"\n  df: no such file\nmore".to_vec(), ..Finished::default() };
+        let mut finished =
+            Finished { exit_code: Some(2), stderr: b"\n  df: no such file\nmore".to_vec(), ..Finished::default() };
         assert_eq!(finished.ending(), "exited with 2: df: no such file");
         finished = Finished { exit_signal: Some("KILL".to_owned()), ..Finished::default() };
         assert_eq!(finished.ending(), "was ended by the signal KILL");

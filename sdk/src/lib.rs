@@ -12,15 +12,15 @@
 #![doc = "\n"]
 #![doc = include_str!("../../docs/plugins.md")]
 
-mod plugin;
-mod info;
-mod host;
-mod command;
-mod output;
-mod problem;
 mod arguments;
-mod schema;
+mod command;
+mod host;
+mod info;
 pub mod mock;
+mod output;
+mod plugin;
+mod problem;
+mod schema;
 /// The bindings to the contract, for a plugin that needs what the SDK has no words for.
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
@@ -52,7 +52,7 @@ macro_rules! export {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Component = $crate::wasm::Exported<$plugin>;
-            $crate::wasm::bindings::export!(Component with_types_in $crate::wasm::bindings);
+    $crate::wasm::bindings::export!(Component with_types_in $crate::wasm::bindings);
         };
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn() -> $crate::Description = <$plugin as $crate::Plugin>::describe;

@@ -154,10 +154,7 @@ mod tests {
     fn an_unexpected_command_is_shown_beside_those_that_were_expected() {
         let host = Mock::new().server("web", &[]).answer("df -P", "");
         let problem = Host::exec(&host, "web", Command::new("df").arg("-h")).unwrap_err();
-        assert_eq!(
-            problem.message,
-            "the mock host has no answer on web for\n  df -h\nit has answers for\n  df -P"
-        );
+        assert_eq!(problem.message, "the mock host has no answer on web for\n  df -h\nit has answers for\n  df -P");
         assert_eq!(host.commands(), [("web".to_owned(), Command::new("df").arg("-h"))]);
     }
 
