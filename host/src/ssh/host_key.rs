@@ -149,3 +149,114 @@ fn same_key_type(key: &Algorithm, algorithm: &Algorithm) -> bool {
         _ => key == algorithm,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use russh::keys::{EcdsaCurve, PrivateKey};
+
+    use super::*;
+
+    fn key(algorithm: Algorithm) -> PublicKey {
+        PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm).unwrap().public_key().clone()
+    }
+
+    fn ecdsa() -> Algorithm {
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }
+    }
+
+    fn known(number: usize, marker: Marker, key: &PublicKey) -> Known {
+        Known { file: PathBuf::from("/known_hosts"), line: Line { number, marker, key: key.clone() } }
+    }
+
+    #[test]
+    fn a_known_key_is_trusted_also_beside_others() {
+        let (ours, other, third) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519), key(ecdsa()));
+        let lines = [known(1, Marker::None, &other), known(2, Marker::None, &third), known(3, Marker::None, &ours)];
+        assert_eq!(decide(None, &lines, &ours), Decision::Trusted);
+    }
+
+    #[test]
+    fn a_server_without_lines_is_unknown() {
+        let offered = key(Algorithm::Ed25519);
+        let Decision::Unknown { fingerprint: shown, key_type, authority_only } = decide(None, &[], &offered) else { panic!() };
+        assert!(shown.starts_with("SHA256:") && key_type == "ssh-ed25519" && !authority_only);
+    }
+
+    #[test]
+    fn an_authority_never_makes_a_plain_key_trusted() {
+        let offered = key(Algorithm::Ed25519);
+        // Not even when the key is the authority's own.
+        let decision = decide(None, &[known(1, Marker::CertAuthority, &offered)], &offered);
+        assert!(matches!(decision, Decision::Unknown { authority_only: true, .. }), "{decision:?}");
+    }
+
+    #[test]
+    fn another_key_of_the_same_type_is_changed() {
+        let (offered, first, second, third) = (key(Algorithm::Ed25519), key(ecdsa()), key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let lines = [known(1, Marker::None, &first), known(4, Marker::None, &second), known(5, Marker::None, &third)];
+        let Decision::Changed { at, expected, .. } = decide(None, &lines, &offered) else { panic!() };
+        assert_eq!(at, Some((PathBuf::from("/known_hosts"), 4)));
+        assert_eq!(expected, [fingerprint(&second), fingerprint(&third)]);
+    }
+
+    #[test]
+    fn a_key_of_another_type_than_the_known_one_is_changed() {
+        let (offered, first) = (key(Algorithm::Ed25519), key(ecdsa()));
+        let Decision::Changed { at, expected, .. } = decide(None, &[known(7, Marker::None, &first)], &offered) else { panic!() };
+        assert_eq!((at, expected), (Some((PathBuf::from("/known_hosts"), 7)), vec![fingerprint(&first)]));
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_whatever_else_speaks_for_it() {
+        let offered = key(Algorithm::Ed25519);
+        let lines = [known(1, Marker::None, &offered), known(2, Marker::Revoked, &offered)];
+        let pin = fingerprint(&offered);
+        for pin in [None, Some(pin.as_str())] {
+            assert!(matches!(decide(pin, &lines, &offered), Decision::Revoked { line: 2, .. }));
+        }
+    }
+
+    #[test]
+    fn the_revocation_of_another_key_says_nothing() {
+        let (offered, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        assert!(matches!(decide(None, &[known(1, Marker::Revoked, &other)], &offered), Decision::Unknown { .. }));
+        let lines = [known(1, Marker::Revoked, &other), known(2, Marker::None, &offered)];
+        assert_eq!(decide(None, &lines, &offered), Decision::Trusted);
+    }
+
+    #[test]
+    fn a_pin_decides_alone() {
+        let (offered, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let pin = fingerprint(&offered);
+        assert_eq!(decide(Some(&pin), &[known(1, Marker::None, &other)], &offered), Decision::Trusted);
+        assert_eq!(decide(Some(&format!(" {pin}= ")), &[], &offered), Decision::Trusted);
+        let wrong = fingerprint(&other);
+        for pin in [wrong.as_str(), "", "SHA256:", "MD5:00:11"] {
+            let decision = decide(Some(pin), &[known(1, Marker::None, &offered)], &offered);
+            assert!(matches!(&decision, Decision::Changed { at: None, expected, .. } if expected == &[pin]), "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn the_types_that_are_known_are_asked_for_first() {
+        let (ec, ed) = (key(ecdsa()), key(Algorithm::Ed25519));
+        assert_eq!(preferred_algorithms(None, &[]).first(), Some(&Algorithm::Ed25519));
+        assert_eq!(preferred_algorithms(None, &[known(1, Marker::None, &ec)]).first(), Some(&ecdsa()));
+        // What is revoked or an authority's is not what the server should show.
+        for marker in [Marker::Revoked, Marker::CertAuthority] {
+            assert_eq!(preferred_algorithms(None, &[known(1, marker, &ec)]).first(), Some(&Algorithm::Ed25519));
+        }
+        let both = [known(1, Marker::None, &ec), known(2, Marker::None, &ed)];
+        assert_eq!(preferred_algorithms(Some(&fingerprint(&ec)), &both).first(), Some(&ecdsa()));
+        assert!(!preferred_algorithms(None, &both).contains(&Algorithm::Rsa { hash: None }));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_an_error_and_a_missing_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = HostKeys::from_files(vec![folder.path().join("missing")]);
+        assert_eq!(keys.lookup("web", 22).await.unwrap(), []);
+        let keys = HostKeys::from_files(vec![folder.path().to_owned()]);
+        assert_eq!(keys.lookup("web", 22).await.unwrap_err().0, folder.path());
+    }
+}

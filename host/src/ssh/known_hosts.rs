@@ -111,3 +111,117 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
     }
     pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    // Keys made for these tests; nobody holds their private halves.
+    const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";
+
+    fn numbers(text: &str, host: &str, port: u16) -> Vec<usize> {
+        find(text, &lookup_name(host, port)).iter().map(|line| line.number).collect()
+    }
+
+    /// One line with this host field: is it about the host?
+    fn check(field: &str, host: &str, port: u16, expected: bool) {
+        assert_eq!(!numbers(&format!("{field} {ED25519}\n"), host, port).is_empty(), expected, "{field} {host}:{port}");
+    }
+
+    #[test]
+    fn names_match_as_openssh_says() {
+        check("web.example.org", "web.example.org", 22, true);
+        check("web.example.org", "WEB.example.org", 22, true);
+        check("Web.Example.org", "web.example.org", 22, true);
+        check("web.example.org", "web.example.orga", 22, false);
+        check("web.example.org", "web.example.org", 2222, false);
+        check("[web.example.org]:2222", "web.example.org", 2222, true);
+        check("[web.example.org]:2222", "web.example.org", 22, false);
+        check("db,web,10.0.0.1", "web", 22, true);
+        check("db,web,10.0.0.1", "10.0.0.1", 22, true);
+        check("::1", "::1", 22, true);
+        check("[::1]:2222", "::1", 2222, true);
+    }
+
+    #[test]
+    fn wildcards_and_negations_match_as_openssh_says() {
+        check("*.example.org", "web.example.org", 22, true);
+        check("*.example.org", "example.org", 22, false);
+        check("web?", "web1", 22, true);
+        check("web?", "web", 22, false);
+        check("*", "anything", 22, true);
+        check("*", "anything", 2222, true);
+        check("[*]:2222", "anything", 2222, true);
+        check("*.example.org,!bad.example.org", "web.example.org", 22, true);
+        check("*.example.org,!bad.example.org", "bad.example.org", 22, false);
+        check("!bad.example.org,*.example.org", "bad.example.org", 22, false);
+        check("!bad.example.org", "web.example.org", 22, false);
+        check("a*b*c", "aXbYc", 22, true);
+        check("a*b*c", "aXbYcZ", 22, false);
+        check("**", "x", 22, true);
+    }
+
+    #[test]
+    fn a_pattern_full_of_stars_is_no_trap() {
+        let name = "a".repeat(255);
+        assert!(!glob(format!("{}b", "*a".repeat(200)).as_bytes(), name.as_bytes()));
+    }
+
+    #[test]
+    fn comments_bad_lines_and_markers_are_told_apart() {
+        let text = format!(
+            "# web {ED25519}\n\nweb\nweb ssh-ed25519\nweb ssh-ed25519 !!!\nweb ssh-rsa {}\n  web {ED25519} a comment\n@revoked web {OTHER}\n\
+             @cert-authority *.x,web {OTHER}\n@future web {OTHER}\n|1|broken web {OTHER}\nweb\t{}\r\n",
+            &ED25519[12..],
+            ED25519.replace(' ', "\t"),
+        );
+        let lines = find(&text, "web");
+        let told: Vec<_> = lines.iter().map(|line| (line.number, line.marker)).collect();
+        assert_eq!(told, [(7, Marker::None), (8, Marker::Revoked), (9, Marker::CertAuthority), (12, Marker::None)]);
+    }
+
+    #[test]
+    fn the_same_lines_are_found_as_by_ssh_keygen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        let hosts = ["web", "WEB", "web.example.org", "bad.example.org", "10.0.0.1", "::1", "hashed", "hashed2", "web1", "nobody"];
+        let text = format!(
+            "# comment\nweb {ED25519}\nWeb,10.0.0.? {OTHER}\n*.example.org,!bad.example.org {ED25519}\n!web,* {OTHER}\n[web]:2222 {OTHER}\n\
+             [*.example.org]:* {ED25519}\n@revoked web {ED25519}\n@cert-authority * {ED25519}\n::1 {ED25519}\n[::1]:2222 {OTHER}\nbroken line\n\
+             web? {OTHER}\n"
+        );
+        std::fs::write(&file, &text).unwrap();
+        let Ok(made) = Command::new("ssh-keygen").arg("-H").arg("-f").arg("/nonexistent").output() else {
+            eprintln!("SKIPPED: ssh-keygen is not installed, so known_hosts was not compared with OpenSSH");
+            return;
+        };
+        assert!(!made.status.success());
+        // OpenSSH itself hashes two names, so that its hashes and not ours are read.
+        let hashed = folder.path().join("hashed");
+        std::fs::write(&hashed, format!("hashed {ED25519}\n[hashed2]:2222 {OTHER}\nhashed {OTHER}\n")).unwrap();
+        assert!(Command::new("ssh-keygen").arg("-H").arg("-f").arg(&hashed).output().unwrap().status.success());
+        let text = text + &std::fs::read_to_string(&hashed).unwrap();
+        assert!(text.contains("|1|"));
+        std::fs::write(&file, &text).unwrap();
+        let mut found = 0;
+        for host in hosts {
+            for port in [22, 2222] {
+                let name = lookup_name(host, port);
+                let output = Command::new("ssh-keygen").arg("-F").arg(&name).arg("-f").arg(&file).output().unwrap();
+                let told = String::from_utf8(output.stdout).unwrap();
+                let theirs: Vec<usize> = told
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("# Host "))
+                    .filter_map(|line| line.split("line ").nth(1))
+                    .map(|rest| rest.split_whitespace().next().unwrap().parse().unwrap())
+                    .collect();
+                assert_eq!(numbers(&text, host, port), theirs, "{name}\n{text}\n{told}");
+                found += theirs.len();
+            }
+        }
+        assert!(found > 20, "only {found} lines were compared");
+    }
+}
