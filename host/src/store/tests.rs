@@ -207,7 +207,8 @@ async fn a_database_with_overwritten_pages_is_set_aside() {
 fn a_newer_schema_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory);
-    let newer: &[schema::Migration] = &[|_| Ok(()); (SCHEMA + 1) as usize];
+    let step: schema::Migration = |_| Ok(());
+    let newer = &vec![step; SCHEMA as usize + 1];
     drop(open::open(&path, newer).unwrap());
     let error = Store::open(&path).unwrap_err();
     assert!(matches!(error, StoreError::TooNew { found, known, .. } if found == SCHEMA + 1 && known == SCHEMA));
