@@ -115,7 +115,7 @@ impl Sandbox {
     /// Asks a plugin what it is.
     pub async fn describe(&self, plugin: &PluginPre<Guest>, given: Capabilities) -> Result<PluginInfo, Failure> {
         let call = given.call.clone();
-        let watch = Stopwatch::start();
+        let watch = Stopwatch::default();
         let mut store = self.store(given, &watch);
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
@@ -135,7 +135,7 @@ impl Sandbox {
         arguments: &String,
     ) -> Result<Output, Failure> {
         let call = given.call.clone();
-        let watch = Stopwatch::start();
+        let watch = Stopwatch::default();
         let mut store = self.store(given, &watch);
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
@@ -180,18 +180,8 @@ impl Sandbox {
         store.set_epoch_deadline(1);
         let (watch, allowed) = (watch.clone(), self.limits.compute);
         store.epoch_deadline_callback(move |_| {
-            if watch.lap() > allowed {
-                return Err(Stopped::Compute.into());
-            }
-            // Others run, and whoever waits for this call sees its deadline and its cancel token.
-            let watch = watch.clone();
-            Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(async move {
-                    tokio::task::yield_now().await;
-                    watch.restart();
-                }),
-            ))
+            // Yielding lets others run, and whoever waits for this call sees its deadline and its cancel token.
+            if watch.used() > allowed { Err(Stopped::Compute.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         store
     }
@@ -212,8 +202,8 @@ impl Sandbox {
             () = until(call.deadline) => return Err(Ended::NoRoom),
         };
         let _ticking = self.ticker.activate();
-        watch.restart();
-        let mut work = pin!(work);
+        let work = pin!(work);
+        let mut work = pin!(watch.count(work));
         let cancelled = tokio::select! {
             biased;
             result = &mut work => return result.map_err(Ended::Error),
