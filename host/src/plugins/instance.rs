@@ -29,7 +29,9 @@ const TO_HOST: usize = 48 << 20;
 const STOP_WAITING: Duration = Duration::from_secs(2);
 /// How long a guest may compute after its deadline, so that it can still tell which step did not end in time.
 const STOP_COMPUTING: Duration = Duration::from_millis(100);
-/// Elements of all tables of a guest.
+/// Handles that a guest may hold: sleeps and streams of WASI. Each costs the host memory.
+const MAX_HANDLES: usize = 10_000;
+/// Elements of one table of a guest.
 const MAX_TABLE: usize = 100_000;
 
 /// What a guest is given: nothing but this.
@@ -177,6 +179,7 @@ impl Sandbox {
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(TO_HOST);
+        store.set_max_component_handles(MAX_HANDLES);
         store.set_epoch_deadline(1);
         let (watch, allowed) = (watch.clone(), self.limits.compute);
         store.epoch_deadline_callback(move |_| {

@@ -317,7 +317,7 @@ async fn the_deadline_and_the_cancel_token_end_a_guest_that_waits_and_one_that_c
         let problem = result.unwrap_err();
         assert_eq!(problem.code, Code::Cancelled, "{problem}");
         assert_eq!(problem.details["plugin"], plugin);
-        assert!(start.elapsed() < LIMITS.compute, "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }
 
