@@ -17,6 +17,8 @@ pub mod jobs;
 pub mod capability;
 /// The wire: sessions, logins, host keys, the pool.
 pub mod ssh;
+/// Our own log: to standard error, and to a file that `task_logs` reads.
+pub mod logs;
 /// What was done to whom on whose behalf, a line each.
 pub mod audit;
 /// The servers that are known.

@@ -1,19 +1,11 @@
-//! A command as core tools and plugins ask for it, and what comes back.
+//! Commands as tools and plugins ask for them, and what comes back.
 
 use std::time::Duration;
 
 use crate::error::Problem;
+use crate::ssh::{self, OutputSink, Stream};
 
-/// What is run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Line {
-    /// A line for the login shell, as it is. Only core tools that were given one by the user may say this.
-    Shell(String),
-    /// A program and its arguments: quoted here, so that nothing in them can be read as shell syntax.
-    Argv(Argv),
-}
-
-/// A program and its arguments.
+/// A program and its arguments: quoted here, so that nothing in them can be read as shell syntax.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Argv {
     pub program: String,
@@ -25,17 +17,18 @@ pub struct Argv {
     pub timeout: Option<Duration>,
 }
 
-/// One of a command's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-/// Where a command's output goes while it runs. `write` is awaited before more is read from the server, so that a slow
-/// sink slows the server down instead of filling memory.
-pub trait OutputSink: Send {
-    fn write(&mut self, stream: Stream, bytes: &[u8]) -> impl Future<Output = Result<(), Problem>> + Send;
+/// A line for the login shell, as the user wrote it. Only core tools may ask for one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shell {
+    pub cmd: String,
+    pub stdin: Option<Vec<u8>>,
+    pub env: Vec<(String, String)>,
+    pub workdir: Option<String>,
+    /// Through `sudo -n`.
+    pub sudo: bool,
+    /// In a pseudo-terminal (RFC 4254, 6.2).
+    pub pty: bool,
+    pub timeout: Option<Duration>,
 }
 
 /// How a command ended.
@@ -56,4 +49,126 @@ pub struct Captured {
     pub stderr: Vec<u8>,
     pub stdout_truncated: bool,
     pub stderr_truncated: bool,
+}
+
+/// Keeps the beginning of each stream in memory.
+pub(super) struct Buffer {
+    /// Bytes of each stream.
+    limit: usize,
+    stdout: (Vec<u8>, bool),
+    stderr: (Vec<u8>, bool),
+}
+
+impl Buffer {
+    pub(super) fn new(limit: usize) -> Self {
+        Buffer { limit, stdout: Default::default(), stderr: Default::default() }
+    }
+
+    pub(super) fn into_captured(self, finished: Finished) -> Captured {
+        let ((stdout, stdout_truncated), (stderr, stderr_truncated)) = (self.stdout, self.stderr);
+        Captured { finished, stdout, stderr, stdout_truncated, stderr_truncated }
+    }
+}
+
+impl OutputSink for Buffer {
+    async fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Problem> {
+        let (kept, truncated) = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let room = self.limit.saturating_sub(kept.len());
+        *truncated |= bytes.len() > room;
+        kept.extend(bytes.iter().take(room));
+        Ok(())
+    }
+}
+
+/// A command as it goes over the wire.
+pub(super) struct Wire {
+    pub line: String,
+    /// The command in the words of whoever asked for it, for the audit line.
+    pub asked: String,
+    pub stdin: Option<Vec<u8>>,
+    pub pty: bool,
+    pub timeout: Option<Duration>,
+}
+
+/// Changes the directory and sets the environment, then runs the command in the user's own shell: what was written for
+/// bash must not meet dash only because a directory was given.
+const PRELUDE: &str = r#"d=$1; c=$2; shift 2
+case $d in "~") d=$HOME;; "~/"*) d=$HOME/${d#"~/"};; esac
+if [ -n "$d" ]; then cd -- "$d" || exit 1; fi
+exec env "$@" "${SHELL:-/bin/sh}" -c "$c""#;
+
+impl Shell {
+    pub(super) fn wire(self) -> Result<Wire, Problem> {
+        let asked = if self.sudo { format!("sudo: {}", self.cmd) } else { self.cmd.clone() };
+        let line = if self.env.is_empty() && self.workdir.is_none() && !self.sudo {
+            self.cmd
+        } else {
+            for (name, _) in &self.env {
+                check_name(name)?;
+            }
+            let mut args = vec!["-c".to_owned(), PRELUDE.to_owned(), "sh".to_owned()];
+            args.push(self.workdir.unwrap_or_default());
+            args.push(self.cmd);
+            args.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
+            ssh::command_line("sh", &args, &[], self.sudo)?
+        };
+        Ok(Wire { line, asked, stdin: self.stdin, pty: self.pty, timeout: self.timeout })
+    }
+}
+
+impl Argv {
+    pub(super) fn wire(self) -> Result<Wire, Problem> {
+        for (name, _) in &self.env {
+            check_name(name)?;
+        }
+        let line = ssh::command_line(&self.program, &self.args, &self.env, self.sudo)?;
+        // Without the environment, whose values are nobody's business.
+        let asked = ssh::command_line(&self.program, &self.args, &[], self.sudo)?;
+        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout })
+    }
+}
+
+/// The names that POSIX lets a program rely on.
+fn check_name(name: &str) -> Result<(), Problem> {
+    let mut letters = name.chars();
+    let starts_well = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
+    if starts_well && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("{name:?} is no name for an environment variable"))
+        .detail("argument", "env")
+        .hint("Use letters, digits and underscores, and no digit first."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_command_goes_to_the_login_shell_as_it_is() {
+        let shell = Shell { cmd: "echo 'a b' | wc -c".to_owned(), ..Shell::default() };
+        assert_eq!(shell.wire().unwrap().line, "echo 'a b' | wc -c");
+    }
+
+    #[tokio::test]
+    async fn memory_keeps_the_beginning_of_a_stream_and_says_so() {
+        let mut buffer = Buffer::new(4);
+        buffer.write(Stream::Stdout, b"abc").await.unwrap();
+        buffer.write(Stream::Stdout, b"def").await.unwrap();
+        buffer.write(Stream::Stderr, b"1234").await.unwrap();
+        let finished = Finished { exit_code: Some(0), exit_signal: None, duration: Duration::ZERO };
+        let captured = buffer.into_captured(finished);
+        assert_eq!((captured.stdout.as_slice(), captured.stdout_truncated), (b"abcd".as_slice(), true));
+        assert_eq!((captured.stderr.as_slice(), captured.stderr_truncated), (b"1234".as_slice(), false));
+    }
+
+    #[test]
+    fn a_bad_variable_name_is_refused_before_anything_runs() {
+        for (name, good) in [("A_1", true), ("_", true), ("1A", false), ("", false), ("A=B", false), ("A;rm", false)] {
+            assert_eq!(check_name(name).is_ok(), good, "{name}");
+        }
+    }
 }

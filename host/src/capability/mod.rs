@@ -1,9 +1,13 @@
 //! The choke point: every command that reaches a server passes here, whoever asks for it.
 //!
 //! An alias is resolved once, the audit line is written, the deadline and the cancel token are obeyed.
+//! Not how a server is reached: that is the wire's business.
 
 mod command;
+mod manage;
 mod servers;
 
-pub use command::{Argv, Captured, Finished, Line, OutputSink, Stream};
+pub use crate::ssh::{OutputSink, Stream};
+pub use command::{Argv, Captured, Finished, Shell};
+pub use manage::{NewServer, Verified};
 pub use servers::{ServerFacts, Servers};

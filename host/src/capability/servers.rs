@@ -1,9 +1,18 @@
-//! Servers as the rest of the program sees them.
+//! Servers as the rest of the program sees them: what is known of each, and commands on it.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::command::{Buffer, Wire};
+use super::{Argv, Captured, Finished, OutputSink, Shell};
+use crate::audit::{Audit, Entry};
 use crate::call::Call;
-use crate::error::{Code, Problem};
-
-use super::{Argv, Captured};
+use crate::error::Problem;
+use crate::inventory::{Inventory, Server};
+use crate::secrets::Vault;
+use crate::ssh::{self, Pool, ServerStats};
 
 /// What may be told about a server to anybody: never a credential.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,24 +23,123 @@ pub struct ServerFacts {
     pub description: Option<String>,
 }
 
-/// The servers that are known, and commands on them.
-#[derive(Clone, Default)]
-pub struct Servers {}
+impl From<&Server> for ServerFacts {
+    fn from(server: &Server) -> Self {
+        let mut tags = server.tags.clone();
+        tags.sort();
+        ServerFacts { alias: server.alias.clone(), tags, description: server.description.clone() }
+    }
+}
+
+/// The servers that are known, and commands on them. Cheap to clone.
+#[derive(Clone)]
+pub struct Servers(Arc<Parts>);
+
+pub(super) struct Parts {
+    pub(super) inventory: Inventory,
+    pub(super) vault: Vault,
+    pub(super) pool: Pool,
+    audit: Audit,
+}
 
 impl Servers {
+    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit) -> Self {
+        Servers(Arc::new(Parts { inventory, vault, pool, audit }))
+    }
+
     /// Every server, sorted by alias.
     pub fn list(&self) -> Vec<ServerFacts> {
-        Vec::new()
+        self.all().iter().map(|server| ServerFacts::from(&**server)).collect()
     }
 
     /// One server, or `SERVER_NOT_FOUND` with the nearest known alias in the hint.
     pub fn describe(&self, alias: &str) -> Result<ServerFacts, Problem> {
-        Err(Problem::new(Code::ServerNotFound, format!("there is no server {alias:?}")))
+        self.find(alias).map(|server| ServerFacts::from(&*server))
     }
 
-    /// Runs one command and keeps at most `limit` bytes of each stream.
-    pub async fn capture(&self, _call: &Call, alias: &str, _argv: Argv, _limit: usize) -> Result<Captured, Problem> {
-        self.describe(alias)?;
-        Err(Problem::new(Code::ConnectionFailed, "no connection"))
+    /// The pool's state, for diagnostics.
+    pub fn pool_stats(&self) -> Vec<ServerStats> {
+        self.0.pool.stats()
+    }
+
+    pub fn is_connected(&self, alias: &str) -> bool {
+        self.0.pool.is_connected(alias)
+    }
+
+    /// Runs a line in the login shell; what it prints goes to `sink` as it comes.
+    pub async fn shell<S: OutputSink>(
+        &self,
+        call: &Call,
+        alias: &str,
+        shell: Shell,
+        sink: &mut S,
+    ) -> Result<Finished, Problem> {
+        self.run(call, alias, shell.wire()?, sink).await
+    }
+
+    /// Runs one program and keeps at most `limit` bytes of each stream.
+    pub async fn capture(&self, call: &Call, alias: &str, argv: Argv, limit: usize) -> Result<Captured, Problem> {
+        let mut buffer = Buffer::new(limit);
+        let finished = self.run(call, alias, argv.wire()?, &mut buffer).await?;
+        Ok(buffer.into_captured(finished))
+    }
+
+    /// The one way to a server.
+    async fn run<S: OutputSink>(
+        &self,
+        call: &Call,
+        alias: &str,
+        wire: Wire,
+        sink: &mut S,
+    ) -> Result<Finished, Problem> {
+        let server = self.find(alias)?;
+        let call = match wire.timeout {
+            Some(timeout) => call.clone().within(timeout),
+            None => call.clone(),
+        };
+        let asked = wire.asked;
+        let request = ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty };
+        let act = async {
+            let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
+            ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
+        };
+        let exit = self.audited(&call, alias, "exec", Some(asked), act, |exit| exit.code).await?;
+        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration })
+    }
+
+    /// Does something to a server, and writes down that it was done and how it ended.
+    pub(super) async fn audited<T>(
+        &self,
+        call: &Call,
+        alias: &str,
+        action: &str,
+        command: Option<String>,
+        act: impl Future<Output = Result<T, Problem>>,
+        exit_code: impl FnOnce(&T) -> Option<u32>,
+    ) -> Result<T, Problem> {
+        let (at, started) = (Timestamp::now(), Instant::now());
+        let done = act.await;
+        let outcome = match &done {
+            Ok(done) => exit_code(done).map_or_else(|| "ok".to_owned(), |code| format!("exit {code}")),
+            Err(problem) => problem.code.as_str().to_owned(),
+        };
+        let entry = Entry {
+            at,
+            job: call.job,
+            tool: call.tool.to_string(),
+            caller: call.caller.to_string(),
+            plugin: call.plugin.as_deref().map(str::to_owned),
+            server: Some(alias.to_owned()),
+            action: action.to_owned(),
+            command,
+            outcome,
+            duration_ms: started.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+        };
+        self.0.audit.record(entry).await;
+        done
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0
     }
 }

@@ -1,15 +1,55 @@
 //! The operator's settings: from the environment, a `.env` in the data directory and `orchestrator.toml`.
+//!
+//! A `.env` in the working directory is not read: that directory is often a repository which somebody else wrote.
+//! Nothing that is read here is put into the process's own environment.
 
+mod directory;
+mod error;
+mod file;
 mod plugins;
+mod sources;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use directory::prepare as prepare_data_dir;
+pub use error::ConfigError;
 pub use plugins::{GrantsConfig, PluginConfig, PluginLimits};
 
+use sources::{Source, Sources, Unit};
+
+/// Every setting by its name in the environment and its key in `orchestrator.toml`.
+const NAMES: &[(&str, &str)] = &[
+    ("MCP_SYNC_TIMEOUT_S", "sync_timeout_s"),
+    ("MCP_DEFAULT_CMD_TIMEOUT_MS", "default_cmd_timeout_ms"),
+    ("MCP_DEFAULT_CMD_TIMEOUT_S", "default_cmd_timeout_s"),
+    ("MCP_INTERACTIVE_CMD_TIMEOUT_MS", "interactive_cmd_timeout_ms"),
+    ("MCP_INTERACTIVE_CMD_TIMEOUT_S", "interactive_cmd_timeout_s"),
+    ("MCP_MAX_WAIT_TIMEOUT_S", "max_wait_timeout_s"),
+    ("MAX_CONNECTIONS_PER_SERVER", "max_connections_per_server"),
+    ("MIN_CONNECTIONS_PER_SERVER", "min_connections_per_server"),
+    ("IDLE_TIMEOUT", "idle_timeout"),
+    ("KEEP_ALIVE_INTERVAL", "keep_alive_interval"),
+    ("MAX_QUEUE_SIZE", "max_queue_size"),
+    ("HISTORY_RETENTION", "history_retention"),
+    // Accepted and ignored: every change is committed.
+    ("SAVE_INTERVAL", "save_interval"),
+    ("MCP_ALLOWED_ROOTS", "allowed_roots"),
+    ("LOG_LEVEL", "log_level"),
+    ("MCP_DEBUG", "debug"),
+    ("MCP_MASTER_KEY", "master_key"),
+];
+/// How the file is called in messages.
+const TOML: &str = "orchestrator.toml";
+
+/// The key in the file of a variable.
+fn toml_key(variable: &str) -> String {
+    NAMES.iter().find(|(name, _)| *name == variable).map_or(variable, |(_, key)| key).to_owned()
+}
+
 /// All settings, checked. Read once at start-up.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq)]
 pub struct Settings {
     /// Where everything of ours lives, mode 0700. `MCP_DATA_DIR`.
     pub data_dir: PathBuf,
@@ -42,3 +82,137 @@ pub struct Settings {
     /// `[plugin_limits]`.
     pub plugin_limits: PluginLimits,
 }
+
+impl Settings {
+    /// What may be shown of them: all but the master key.
+    pub fn shown(&self) -> serde_json::Value {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        serde_json::json!({
+            "data_dir": self.data_dir,
+            "sync_timeout_seconds": self.sync_timeout.as_secs_f64(),
+            "command_timeout_seconds": seconds(self.command_timeout),
+            "max_wait_seconds": self.max_wait.as_secs_f64(),
+            "max_connections_per_server": self.max_connections_per_server,
+            "min_connections_per_server": self.min_connections_per_server,
+            "idle_timeout_seconds": self.idle_timeout.as_secs_f64(),
+            "keep_alive_interval_seconds": seconds(self.keep_alive_interval),
+            "max_queue_size": self.max_queue_size,
+            "history_retention_seconds": self.history_retention.as_secs_f64(),
+            "log_level": self.log_level,
+            "master_key": if self.master_key.is_some() { "MCP_MASTER_KEY" } else { "key file" },
+        })
+    }
+
+    /// Reads all sources. `overrides` (the command line's, by the environment's names) win over the environment.
+    /// Makes the data directory, if need be, since two of the sources are in it.
+    pub fn load(overrides: BTreeMap<String, String>) -> Result<Settings, ConfigError> {
+        // A variable that is not UTF-8 is none of ours.
+        let mut env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        env.extend(overrides);
+        let data_dir = data_dir(&env)?;
+        directory::prepare(&data_dir)?;
+        let dotenv = directory::read_dotenv(&data_dir.join(".env"))?;
+        let toml = directory::read_optional(&data_dir.join(TOML))?;
+        Settings::from_sources(&env, &dotenv, toml.as_deref())
+    }
+
+    /// The settings that these sources mean, the strongest first. Touches nothing outside.
+    pub fn from_sources(
+        env: &BTreeMap<String, String>,
+        dotenv: &BTreeMap<String, String>,
+        toml: Option<&str>,
+    ) -> Result<Settings, ConfigError> {
+        use Unit::{Milliseconds, Seconds};
+        let file = toml.map(file::parse).transpose()?.unwrap_or_default();
+        let sources = Sources(vec![
+            Source { name: "the environment", values: env.clone() },
+            Source { name: ".env", values: dotenv.clone() },
+            Source { name: TOML, values: file.values },
+        ]);
+        let seconds = Duration::from_secs;
+        let max_connections = sources.count("MAX_CONNECTIONS_PER_SERVER", 5)?;
+        let min_connections = sources.count("MIN_CONNECTIONS_PER_SERVER", 1)?;
+        if min_connections > max_connections {
+            return Err(ConfigError::Connections { min: min_connections, max: max_connections });
+        }
+        let default_filter = if sources.flag("MCP_DEBUG")? { "debug" } else { "info" };
+        Ok(Settings {
+            data_dir: data_dir(env)?,
+            sync_timeout: sources.duration(&[("MCP_SYNC_TIMEOUT_S", Seconds)], seconds(30))?,
+            command_timeout: sources.limit(
+                &[("MCP_DEFAULT_CMD_TIMEOUT_S", Seconds), ("MCP_DEFAULT_CMD_TIMEOUT_MS", Milliseconds)],
+                seconds(300),
+            )?,
+            interactive_timeout: sources.limit(
+                &[("MCP_INTERACTIVE_CMD_TIMEOUT_S", Seconds), ("MCP_INTERACTIVE_CMD_TIMEOUT_MS", Milliseconds)],
+                seconds(120),
+            )?,
+            max_wait: sources.duration(&[("MCP_MAX_WAIT_TIMEOUT_S", Seconds)], seconds(600))?,
+            max_connections_per_server: max_connections,
+            min_connections_per_server: min_connections,
+            idle_timeout: sources.duration(&[("IDLE_TIMEOUT", Milliseconds)], seconds(300))?,
+            keep_alive_interval: sources.limit(&[("KEEP_ALIVE_INTERVAL", Milliseconds)], seconds(30))?,
+            max_queue_size: sources.count("MAX_QUEUE_SIZE", 1000)?,
+            history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
+            allowed_roots: roots(&sources, home(env)),
+            log_level: sources.log_filter("LOG_LEVEL", default_filter)?,
+            master_key: sources.text("MCP_MASTER_KEY"),
+            plugins: file.plugins,
+            plugin_limits: file.plugin_limits,
+        })
+    }
+}
+
+// By hand, since the master key may be a secret.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("data_dir", &self.data_dir)
+            .field("log_level", &self.log_level)
+            .field("master_key", &self.master_key.as_ref().map(|_| "[secret]"))
+            .finish_non_exhaustive()
+    }
+}
+
+fn home(env: &BTreeMap<String, String>) -> Option<&str> {
+    env.get("HOME").map(String::as_str).filter(|home| !home.is_empty())
+}
+
+/// Only the environment can say where it is: the other sources lie in it.
+fn data_dir(env: &BTreeMap<String, String>) -> Result<PathBuf, ConfigError> {
+    let given = env.get("MCP_DATA_DIR").map(|text| text.trim()).filter(|text| !text.is_empty());
+    match (given, home(env)) {
+        (Some(text), home) => Ok(expand(text, home)),
+        (None, Some(home)) => Ok(Path::new(home).join(".config/mcp-orchestrator")),
+        (None, None) => Err(ConfigError::NoHome),
+    }
+}
+
+/// A path as a user writes it: `~`, `$HOME` and `${HOME}` at its beginning are the home directory of this process.
+pub fn expand_home(text: &str) -> PathBuf {
+    expand(text, std::env::var("HOME").ok().as_deref())
+}
+
+/// `~`, `$HOME` and `${HOME}` at the beginning of a path.
+fn expand(text: &str, home: Option<&str>) -> PathBuf {
+    for prefix in ["~", "$HOME", "${HOME}"] {
+        if let (Some(rest), Some(home)) = (text.strip_prefix(prefix), home)
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return Path::new(home).join(rest.trim_start_matches('/'));
+        }
+    }
+    PathBuf::from(text)
+}
+
+/// Paths separated by `:` or `,`.
+fn roots(sources: &Sources, home: Option<&str>) -> Vec<PathBuf> {
+    let text = sources.text("MCP_ALLOWED_ROOTS").unwrap_or_default();
+    let parts = text.split([':', ',']).map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| expand(part, home)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,20 @@
-//! jobs
+//! The memory: every piece of work is a job, committed to the database before it has an effect and before it is reported.
+//!
+//! What the work is, is the business of its tool: it comes here as a closure.
+
+mod job;
+mod queue;
+mod worker;
+mod store;
+mod record;
+mod ids;
+mod stats;
+mod keeper;
+/// What jobs print.
+pub mod output;
+
+pub use job::{AnyJob, End, Ended, Failure, Head, Job, MAX_RETRIES, Pending, Running, Status};
+pub use output::{Output, Spool};
+pub use queue::{Jobs, NewJob, Ticket};
+pub use stats::{QueueStats, ToolStats};
+pub use store::Filter;

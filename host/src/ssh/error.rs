@@ -1,7 +1,14 @@
-//! What can go wrong on the wire, by step and subject.
+//! What can go wrong on the wire, by step and subject, and how a caller is told.
+//!
+//! Not the decisions themselves: those are where the steps are.
 
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth::Attempt;
 use crate::error::{Code, Problem};
 
 /// What was being waited for.
@@ -32,17 +39,404 @@ impl Step {
             Step::Run => "run",
         }
     }
+
+    /// As it reads in a sentence behind "timed out while".
+    fn doing(self) -> &'static str {
+        match self {
+            Step::Resolve => "resolving the host name",
+            Step::Connect => "connecting",
+            Step::Handshake => "agreeing on keys (SSH handshake)",
+            Step::HostKey => "verifying the host key",
+            Step::Login => "logging in",
+            Step::Pool => "waiting for a free connection in the pool",
+            Step::Channel => "opening a channel",
+            Step::Run => "running the command",
+        }
+    }
 }
 
-/// Why something did not work on a server.
-#[derive(Debug, thiserror::Error)]
+/// The server that an error is about. Shared, because every error of a connection carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub alias: String,
+    /// Empty as long as nobody has asked where the alias leads.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.is_empty() {
+            f.write_str(&self.alias)
+        } else if self.host.contains(':') {
+            write!(f, "{} ([{}]:{})", self.alias, self.host, self.port)
+        } else {
+            write!(f, "{} ({}:{})", self.alias, self.host, self.port)
+        }
+    }
+}
+
+/// What was done to stop a command, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stop {
+    /// The signals that were sent (RFC 4254, 6.9), in order, without SIG.
+    pub sent: Vec<&'static str>,
+    /// The server reported the command's end before the channel was closed.
+    pub confirmed: bool,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.sent.is_empty(), self.confirmed) {
+            (true, true) => write!(f, "the command has ended"),
+            (true, false) => write!(f, "no signal could be sent; the command may still be running"),
+            (false, true) => write!(f, "sent {}; the server confirmed that the command has ended", self.sent.join(", ")),
+            (false, false) => {
+                write!(f, "sent {} and closed the channel, but the server did not confirm the command's end: ", self.sent.join(", "))?;
+                write!(f, "it may still be running")
+            }
+        }
+    }
+}
+
+/// Why something did not work on a server. Cloned to every call that waited for the same connection; never holds a secret.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SshError {
-    #[error("placeholder {0:?}")]
-    Timeout(Step, Duration),
+    /// The target could not be made: unknown alias, secret that does not resolve.
+    #[error("{0}")]
+    Target(Box<Problem>),
+    #[error("{at}: the host name does not resolve: {cause}")]
+    Resolve { at: Arc<Endpoint>, cause: Arc<io::Error> },
+    #[error("{at}: cannot connect: {cause}")]
+    Connect { at: Arc<Endpoint>, cause: Arc<io::Error> },
+    /// The jump server let us in but does not reach the server behind it.
+    #[error("{at}: {jump} cannot reach it: {cause}")]
+    Forward { at: Arc<Endpoint>, jump: String, cause: Arc<russh::Error> },
+    #[error("{at}: the SSH handshake failed: {cause}")]
+    Handshake { at: Arc<Endpoint>, cause: Arc<russh::Error> },
+    #[error("{at}: the host key is not known: {key_type} {fingerprint}")]
+    HostKeyUnknown { at: Arc<Endpoint>, fingerprint: String, key_type: String, authority_only: bool },
+    #[error("{at}: the host key is not the expected one: {} {fingerprint} was offered, expected {}", .key_type, .expected.join(" or "))]
+    HostKeyChanged {
+        at: Arc<Endpoint>,
+        fingerprint: String,
+        key_type: String,
+        /// Where the expected key stands; `None` for a pinned fingerprint.
+        file: Option<(PathBuf, usize)>,
+        expected: Vec<String>,
+    },
+    #[error("{at}: the host key {fingerprint} is marked @revoked in {}:{line}", .file.display())]
+    HostKeyRevoked { at: Arc<Endpoint>, fingerprint: String, file: PathBuf, line: usize },
+    #[error("{at}: cannot read {}: {cause}", .file.display())]
+    KnownHosts { at: Arc<Endpoint>, file: PathBuf, cause: Arc<io::Error> },
+    #[error("{at}: login as {user:?} failed: {}{}", describe(.attempts), accepted(.accepts))]
+    Login { at: Arc<Endpoint>, user: String, attempts: Vec<Attempt>, accepts: Vec<&'static str> },
+    #[error("{at}: the connection was lost while {}: {cause}", .step.doing())]
+    Lost { at: Arc<Endpoint>, step: Step, cause: Arc<russh::Error> },
+    #[error("{at}: timed out after {:.1} s while {}", .after.as_secs_f64(), .step.doing())]
+    Timeout { at: Arc<Endpoint>, step: Step, after: Duration },
+    #[error("{at}: cancelled while {}", .step.doing())]
+    Cancelled { at: Arc<Endpoint>, step: Step },
+    #[error("{at}: the server refuses every session channel: {cause}")]
+    ChannelRefused { at: Arc<Endpoint>, cause: Arc<russh::Error> },
+    #[error("{at}: the pool is closed")]
+    PoolClosed { at: Arc<Endpoint> },
+    #[error("{at}: the server refused to {what}")]
+    RequestRefused { at: Arc<Endpoint>, what: &'static str },
+    #[error("{at}: the connection was lost while the command ran; it may still be running")]
+    CommandLost { at: Arc<Endpoint> },
+    #[error("{at}: the command did not end within {:.1} s; {stop}", .after.as_secs_f64())]
+    CommandTimeout { at: Arc<Endpoint>, after: Duration, stop: Stop },
+    #[error("{at}: the command was cancelled; {stop}")]
+    CommandCancelled { at: Arc<Endpoint>, stop: Stop },
+    /// What reads the command's output gave up.
+    #[error("{at}: the command was stopped because its output could not be taken: {}; {stop}", .problem.message)]
+    Sink { at: Arc<Endpoint>, problem: Box<Problem>, stop: Stop },
+    /// A server on the way failed.
+    #[error("{at} is reached through {}: {source}", .jump)]
+    Jump { at: Arc<Endpoint>, jump: String, source: Box<SshError> },
+}
+
+fn describe(attempts: &[Attempt]) -> String {
+    if attempts.is_empty() {
+        return "there is no way to log in".to_owned();
+    }
+    attempts.iter().map(Attempt::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn accepted(methods: &[&'static str]) -> String {
+    if methods.is_empty() { String::new() } else { format!(" (the server accepts {})", methods.join(", ")) }
+}
+
+impl SshError {
+    /// The same call may succeed later without any change, and had no effect so far.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            SshError::Target(problem) => problem.retryable,
+            SshError::Resolve { .. }
+            | SshError::Connect { .. }
+            | SshError::Forward { .. }
+            | SshError::Lost { .. }
+            | SshError::Timeout { .. }
+            | SshError::ChannelRefused { .. } => true,
+            // No agreement on algorithms stays none; a connection that broke on the way may hold the next time.
+            SshError::Handshake { cause, .. } => !matches!(**cause, russh::Error::NoCommonAlgo { .. } | russh::Error::Version),
+            SshError::Jump { source, .. } => source.is_retryable(),
+            SshError::HostKeyUnknown { .. }
+            | SshError::HostKeyChanged { .. }
+            | SshError::HostKeyRevoked { .. }
+            | SshError::KnownHosts { .. }
+            | SshError::Login { .. }
+            | SshError::Cancelled { .. }
+            | SshError::PoolClosed { .. }
+            | SshError::RequestRefused { .. }
+            | SshError::CommandLost { .. }
+            | SshError::CommandTimeout { .. }
+            | SshError::CommandCancelled { .. }
+            | SshError::Sink { .. } => false,
+        }
+    }
+
+    /// The step that failed.
+    pub fn step(&self) -> Step {
+        match self {
+            SshError::Target(_) | SshError::Resolve { .. } => Step::Resolve,
+            SshError::Connect { .. } | SshError::Forward { .. } => Step::Connect,
+            SshError::Handshake { .. } => Step::Handshake,
+            SshError::HostKeyUnknown { .. }
+            | SshError::HostKeyChanged { .. }
+            | SshError::HostKeyRevoked { .. }
+            | SshError::KnownHosts { .. } => Step::HostKey,
+            SshError::Login { .. } => Step::Login,
+            SshError::Lost { step, .. } | SshError::Timeout { step, .. } | SshError::Cancelled { step, .. } => *step,
+            SshError::PoolClosed { .. } => Step::Pool,
+            SshError::ChannelRefused { .. } => Step::Channel,
+            SshError::RequestRefused { .. }
+            | SshError::CommandLost { .. }
+            | SshError::CommandTimeout { .. }
+            | SshError::CommandCancelled { .. }
+            | SshError::Sink { .. } => Step::Run,
+            SshError::Jump { source, .. } => source.step(),
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            SshError::Target(problem) => problem.code,
+            SshError::HostKeyUnknown { .. } => Code::HostKeyUnknown,
+            SshError::HostKeyChanged { .. } | SshError::HostKeyRevoked { .. } => Code::HostKeyChanged,
+            SshError::Login { .. } => Code::AuthFailed,
+            SshError::CommandTimeout { .. } | SshError::Timeout { step: Step::Pool, .. } => Code::CommandTimeout,
+            SshError::Cancelled { .. } | SshError::CommandCancelled { .. } => Code::Cancelled,
+            SshError::Sink { problem, .. } => problem.code,
+            SshError::Jump { source, .. } => source.code(),
+            _ => Code::ConnectionFailed,
+        }
+    }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            SshError::Target(_) => None,
+            SshError::Resolve { at, .. }
+            | SshError::Connect { at, .. }
+            | SshError::Forward { at, .. }
+            | SshError::Handshake { at, .. }
+            | SshError::HostKeyUnknown { at, .. }
+            | SshError::HostKeyChanged { at, .. }
+            | SshError::HostKeyRevoked { at, .. }
+            | SshError::KnownHosts { at, .. }
+            | SshError::Login { at, .. }
+            | SshError::Lost { at, .. }
+            | SshError::Timeout { at, .. }
+            | SshError::Cancelled { at, .. }
+            | SshError::ChannelRefused { at, .. }
+            | SshError::PoolClosed { at }
+            | SshError::RequestRefused { at, .. }
+            | SshError::CommandLost { at }
+            | SshError::CommandTimeout { at, .. }
+            | SshError::CommandCancelled { at, .. }
+            | SshError::Sink { at, .. }
+            | SshError::Jump { at, .. } => Some(at),
+        }
+    }
+
+    /// A short word for programs: an errno's name where there is one.
+    fn reason(&self) -> Option<String> {
+        match self {
+            SshError::Resolve { .. } => Some("ENOTFOUND".to_owned()),
+            SshError::Connect { cause, .. } | SshError::KnownHosts { cause, .. } => Some(errno(cause)),
+            SshError::Forward { cause, .. }
+            | SshError::Handshake { cause, .. }
+            | SshError::Lost { cause, .. }
+            | SshError::ChannelRefused { cause, .. } => Some(match &**cause {
+                russh::Error::IO(cause) => errno(cause),
+                russh::Error::KeepaliveTimeout => "KEEPALIVE_TIMEOUT".to_owned(),
+                russh::Error::NoCommonAlgo { .. } => "NO_COMMON_ALGORITHM".to_owned(),
+                other => other.to_string(),
+            }),
+            SshError::Timeout { .. } => Some("ETIMEDOUT".to_owned()),
+            SshError::HostKeyRevoked { .. } => Some("REVOKED".to_owned()),
+            SshError::Login { attempts, .. } => attempts.first().map(|attempt| attempt.reason().to_owned()),
+            SshError::CommandLost { .. } => Some("CONNECTION_LOST".to_owned()),
+            SshError::Jump { source, .. } => source.reason(),
+            _ => None,
+        }
+    }
+
+    /// What to do next.
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            SshError::Target(problem) => return problem.hint.clone(),
+            SshError::Resolve { at, .. } => {
+                format!("Check the spelling of {:?} (server_add changes host), or give the address as a number.", at.host)
+            }
+            SshError::Connect { cause, .. } => match cause.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    "The host answers, but nothing listens on this port: check port and that sshd runs there.".to_owned()
+                }
+                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    "The host does not answer: check host, network and firewall.".to_owned()
+                }
+                _ => "Check host, port and network.".to_owned(),
+            },
+            SshError::Forward { jump, at, .. } => {
+                format!("Check that {jump} allows TCP forwarding and can reach {} on port {}.", at.host, at.port)
+            }
+            SshError::Handshake { cause, .. } => match **cause {
+                russh::Error::NoCommonAlgo { .. } => "The server offers only algorithms that are refused here as unsafe: update its sshd.".to_owned(),
+                _ => "Check that this port speaks SSH; a server that limits connections (MaxStartups, fail2ban) closes them at this point.".to_owned(),
+            },
+            SshError::HostKeyUnknown { at, fingerprint, authority_only, .. } => {
+                let why = if *authority_only {
+                    "Only a certificate authority is known for this host, and the server showed a plain key. "
+                } else {
+                    ""
+                };
+                format!(
+                    "{why}Ask somebody who knows the server whether {fingerprint} is its key (on the server: ssh-keygen -lf \
+                     /etc/ssh/ssh_host_ed25519_key.pub). If it is, trust it with server_add, alias {:?}, hostKey {fingerprint:?}, \
+                     or add it to ~/.ssh/known_hosts.",
+                    at.alias
+                )
+            }
+            SshError::HostKeyChanged { at, fingerprint, file, .. } => {
+                let place = match file {
+                    Some((file, line)) => format!("line {line} of {}", file.display()),
+                    None => format!("the pinned hostKey of {:?} (server_add)", at.alias),
+                };
+                format!(
+                    "Somebody may be listening in, or the server was reinstalled. Do not go on before somebody who knows the server has \
+                     confirmed {fingerprint}; then correct {place}."
+                )
+            }
+            SshError::HostKeyRevoked { .. } => {
+                "This key was withdrawn on purpose: do not connect before the server has a new one.".to_owned()
+            }
+            SshError::KnownHosts { file, .. } => format!("Make {} readable for the user who runs this.", file.display()),
+            SshError::Login { attempts, .. } => return attempts.iter().find_map(Attempt::hint).or_else(|| {
+                Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())
+            }),
+            SshError::Lost { .. } => "Try again: nothing was run.".to_owned(),
+            SshError::Timeout { step: Step::Pool, .. } => {
+                "All connections to this server are busy: wait for running jobs, or raise MAX_CONNECTIONS_PER_SERVER.".to_owned()
+            }
+            SshError::Timeout { step: Step::Connect | Step::Resolve, .. } => "The host does not answer: check host, port, network and firewall.".to_owned(),
+            SshError::Timeout { .. } => "The server answers too slowly: check its load, then try again.".to_owned(),
+            SshError::ChannelRefused { .. } => "Check MaxSessions and the login user's restrictions in the server's sshd_config.".to_owned(),
+            SshError::RequestRefused { .. } => "Check the login user's restrictions (ForceCommand, PermitTTY) on the server.".to_owned(),
+            SshError::CommandLost { .. } => "Look on the server whether the command still runs before running it again.".to_owned(),
+            SshError::CommandTimeout { stop, .. } | SshError::CommandCancelled { stop, .. } if !stop.confirmed => {
+                "Look on the server whether the command still runs before running it again.".to_owned()
+            }
+            SshError::CommandTimeout { .. } => "Give it a longer timeout if it needs one.".to_owned(),
+            SshError::Sink { problem, .. } => return problem.hint.clone(),
+            SshError::Jump { source, .. } => return source.hint(),
+            SshError::Cancelled { .. } | SshError::PoolClosed { .. } | SshError::CommandCancelled { .. } => return None,
+        })
+    }
+
+    fn stop(&self) -> Option<&Stop> {
+        match self {
+            SshError::CommandTimeout { stop, .. } | SshError::CommandCancelled { stop, .. } | SshError::Sink { stop, .. } => Some(stop),
+            _ => None,
+        }
+    }
+}
+
+/// The name of an I/O error as programs know it; the kind where the system gave no number.
+fn errno(error: &io::Error) -> String {
+    let by_kind = |kind| match kind {
+        io::ErrorKind::ConnectionRefused => Some("ECONNREFUSED"),
+        io::ErrorKind::ConnectionReset => Some("ECONNRESET"),
+        io::ErrorKind::ConnectionAborted => Some("ECONNABORTED"),
+        io::ErrorKind::TimedOut => Some("ETIMEDOUT"),
+        io::ErrorKind::HostUnreachable => Some("EHOSTUNREACH"),
+        io::ErrorKind::NetworkUnreachable => Some("ENETUNREACH"),
+        io::ErrorKind::BrokenPipe => Some("EPIPE"),
+        io::ErrorKind::PermissionDenied => Some("EACCES"),
+        io::ErrorKind::NotFound => Some("ENOENT"),
+        io::ErrorKind::AddrNotAvailable => Some("EADDRNOTAVAIL"),
+        io::ErrorKind::UnexpectedEof => Some("EOF"),
+        _ => None,
+    };
+    match (by_kind(error.kind()), error.raw_os_error()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(number)) => format!("errno {number}"),
+        (None, None) => error.kind().to_string(),
+    }
 }
 
 impl From<SshError> for Problem {
     fn from(error: SshError) -> Problem {
-        Problem::new(Code::ConnectionFailed, error.to_string())
+        if let SshError::Target(problem) = error {
+            return *problem;
+        }
+        let mut problem = Problem::new(error.code(), error.to_string()).retryable(error.is_retryable());
+        if let Some(at) = error.endpoint() {
+            problem = problem.detail("alias", at.alias.as_str());
+            if !at.host.is_empty() {
+                problem = problem.detail("host", at.host.as_str()).detail("port", at.port);
+            }
+        }
+        problem = problem.detail("step", error.step().as_str());
+        if let Some(reason) = error.reason() {
+            problem = problem.detail("reason", reason);
+        }
+        if let Some(stop) = error.stop() {
+            problem = problem.detail("signals", stop.sent.clone()).detail("end_confirmed", stop.confirmed);
+        }
+        let mut inner = &error;
+        while let SshError::Jump { jump, source, .. } = inner {
+            problem = problem.detail("jump", jump.as_str());
+            inner = source;
+        }
+        problem = match inner {
+            SshError::HostKeyUnknown { fingerprint, key_type, .. } => {
+                problem.detail("fingerprint", fingerprint.as_str()).detail("key_type", key_type.as_str())
+            }
+            SshError::HostKeyChanged { fingerprint, key_type, file, expected, .. } => {
+                let problem = problem
+                    .detail("fingerprint", fingerprint.as_str())
+                    .detail("key_type", key_type.as_str())
+                    .detail("expected", expected.clone());
+                match file {
+                    Some((file, line)) => problem.detail("file", file.display().to_string()).detail("line", *line),
+                    None => problem,
+                }
+            }
+            SshError::HostKeyRevoked { fingerprint, file, line, .. } => problem
+                .detail("fingerprint", fingerprint.as_str())
+                .detail("file", file.display().to_string())
+                .detail("line", *line),
+            SshError::Login { user, attempts, accepts, .. } => problem
+                .detail("user", user.as_str())
+                .detail("tried", attempts.iter().map(Attempt::to_string).collect::<Vec<_>>())
+                .detail("accepts", accepts.clone()),
+            _ => problem,
+        };
+        match error.hint() {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
     }
 }

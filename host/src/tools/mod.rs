@@ -1,1 +1,57 @@
-//! tools
+//! The verbs: what a tool is, and every tool of the core, one file per family.
+//!
+//! A core tool and a plugin's tool are the same thing here: a description and a way to prepare a call.
+//! Nothing in this folder knows how MCP writes any of it.
+
+mod spec;
+mod schema;
+mod typed;
+mod registry;
+mod hybrid;
+mod core;
+mod servers;
+mod exec;
+mod queue;
+mod history;
+mod diagnostics;
+mod help;
+mod plugin;
+
+pub use core::Core;
+pub use registry::{Registry, Request};
+pub use spec::{Annotations, Execution, Origin, ToolSpec};
+
+use futures::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::call::{Call, Reply};
+use crate::error::Problem;
+use crate::jobs::Spool;
+
+/// Something that a client can call.
+pub trait Tool: Send + Sync {
+    fn spec(&self) -> &ToolSpec;
+
+    /// Checks the arguments and says what is to be done. Nothing has happened yet when it returns, and a wrong argument
+    /// fails here, before a job exists.
+    fn prepare(&self, arguments: Map<String, Value>) -> Result<Work, Problem>;
+}
+
+/// A checked call.
+pub enum Work {
+    /// Answered at once, without a record.
+    Direct(Box<dyn FnOnce(Call) -> BoxFuture<'static, Result<Reply, Problem>> + Send>),
+    /// Recorded before it has an effect, and again when it ends.
+    Job(JobWork),
+}
+
+/// What a job needs beside its tool and its arguments.
+pub struct JobWork {
+    /// The server that it is about, for history and statistics.
+    pub server: Option<String>,
+    /// After how many seconds every look at the running job carries a reminder.
+    pub rappel: Option<u64>,
+    /// A second call with the same key gets the first one's job instead of running again.
+    pub idempotency_key: Option<String>,
+    pub run: Box<dyn FnOnce(Call, Spool) -> BoxFuture<'static, Result<Reply, Problem>> + Send>,
+}

@@ -1,0 +1,90 @@
+//! `serve`: the composition root. Builds the parts from the bottom up, serves one client, and takes them down again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Audit;
+use crate::capability::Servers;
+use crate::config::Settings;
+use crate::inventory::Inventory;
+use crate::jobs::Jobs;
+use crate::logs::{self, Logs};
+use crate::mcp;
+use crate::plugins::{self, Plugins, Setup};
+use crate::secrets::Vault;
+use crate::ssh::{HostKeys, Pool, PoolSettings};
+use crate::store::Store;
+use crate::tools::{Core, Registry};
+
+/// How long running work gets to end when the process has to.
+const GRACE: Duration = Duration::from_secs(3);
+
+pub fn run(data_dir: Option<PathBuf>) -> Result<()> {
+    let overrides = data_dir.map(|dir| ("MCP_DATA_DIR".to_owned(), dir.display().to_string())).into_iter().collect();
+    let settings = Arc::new(Settings::load(overrides).context("reading the settings")?);
+    let logs = logs::start(&settings.data_dir, &settings.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let served = runtime.block_on(serve(settings, logs));
+    // A read of standard input can't be cancelled on every platform; it must not keep the process alive.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(settings: Arc<Settings>, logs: Logs) -> Result<()> {
+    let at = |name: &str| settings.data_dir.join(name);
+    let store = Store::open(&at("orchestrator.redb"))?;
+    let vault = Vault::new(store.clone(), &settings.data_dir, settings.master_key.as_deref());
+    let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
+    let audit = Audit::open(&at("audit.jsonl"))?;
+    let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir));
+    let servers = Servers::new(inventory, vault, pool.clone(), audit.clone());
+    let jobs = Jobs::start(store.clone(), &settings).await.context("recovering the jobs of an earlier process")?;
+    let plugins = Plugins::load(Setup {
+        bundled: plugins::bundled(),
+        directory: at("plugins"),
+        cache: at("cache"),
+        configs: settings.plugins.clone(),
+        limits: settings.plugin_limits,
+        reserved_tools: Registry::core_names(),
+        servers: servers.clone(),
+    })
+    .await
+    .context("starting the sandbox for plugins")?;
+    let plugins = Arc::new(plugins);
+    let core = Core::new(settings, store, jobs.clone(), servers, Arc::clone(&plugins), logs, audit.clone());
+    let registry = Registry::new(core);
+    // Compiles in the background what the cache does not hold, so that a first call need not wait for it.
+    let warming = tokio::spawn(async move { plugins.warm_up().await });
+
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(stop_on_signal(stop.clone()));
+    let (read, write) = rmcp::transport::io::stdio_pipes();
+    let served = mcp::serve(registry, read, write, stop).await;
+    signals.abort();
+
+    warming.abort();
+    jobs.shutdown(GRACE).await;
+    pool.shutdown().await;
+    audit.flush().await;
+    served.context("serving the MCP client")
+}
+
+/// Fires `stop` when the system asks the process to end.
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals can't be caught: the process ends without taking leave when it is told to");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("asked to end");
+    stop.cancel();
+}

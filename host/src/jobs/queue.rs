@@ -1,0 +1,429 @@
+//! The queue as the rest of the program sees it: hand in work, look at it, wait for it, stop it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::call::{Call, JobId, Progress, Reply, Report};
+use crate::capability::Stream;
+use crate::config::Settings;
+use crate::error::{Code, Problem};
+use crate::store::{Store, StoreError};
+
+use super::job::{AnyJob, Head, MAX_RETRIES, Status};
+use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
+use super::store::{Filter, JobStore};
+use super::{ids, keeper, output, stats, worker};
+
+/// How many jobs are at work at the same time; the others wait their turn, first come first served. Each server has its own,
+/// smaller limit in the pool, so this one only bounds what a flood of calls can hold in memory.
+const RUNNING: usize = 64;
+/// How long [`Jobs::cancel`] waits for the end: interrupt, terminate and kill on a server take a few seconds.
+const CANCEL_WAIT: Duration = Duration::from_secs(10);
+
+/// The queue. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Jobs(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) store: JobStore,
+    pub(super) outputs: PathBuf,
+    ids: ids::Ids,
+    max_queue: usize,
+    /// First in, first out: tokio's semaphore is fair.
+    pub(super) slots: Arc<Semaphore>,
+    /// What is pending or running in this process. A plain mutex, held for a look-up.
+    active: Mutex<BTreeMap<JobId, Arc<Active>>>,
+    tasks: TaskTracker,
+    /// No new jobs once this fires.
+    closing: CancellationToken,
+    /// Running work is dropped once this fires.
+    pub(super) abandon: CancellationToken,
+    crashed_at_start: Vec<JobId>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+/// How a job came to its end, or why that could not be recorded.
+pub(super) type Outcome = Result<Arc<AnyJob>, Problem>;
+
+/// A job that has not ended.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) cancel: CancellationToken,
+    pub(super) progress: Progress,
+    pub(super) spool: Spool,
+    /// As it was last committed; `None` before it first was.
+    committed: Mutex<Option<AnyJob>>,
+    pub(super) done: watch::Sender<Option<Outcome>>,
+}
+
+/// A job that is to be.
+#[derive(Clone, Debug, Default)]
+pub struct NewJob {
+    pub tool: String,
+    pub server: Option<String>,
+    /// Without secrets: they are stored and shown.
+    pub arguments: Map<String, Value>,
+    pub caller: String,
+    /// `core`, or the plugin's name and version.
+    pub origin: String,
+    /// Seconds.
+    pub rappel: Option<u64>,
+    /// A second call of the tool with the same key gets the first one's job instead of another one.
+    pub idempotency_key: Option<String>,
+    /// The job that this one tries again.
+    pub retry_of: Option<JobId>,
+}
+
+/// A committed job, to be waited for. Dropping it leaves the job alone.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub id: JobId,
+    /// The job was there before: the idempotency key was used already.
+    pub existing: bool,
+    done: watch::Receiver<Option<Outcome>>,
+}
+
+impl Ticket {
+    /// Waits for the end.
+    pub async fn done(&mut self) -> Result<Arc<AnyJob>, Problem> {
+        finished(&mut self.done).await
+    }
+}
+
+impl Jobs {
+    /// Starts the queue: what an earlier process left unended is committed as crashed before this returns.
+    /// Forgetting old jobs goes on in the background.
+    pub async fn start(store: Store, settings: &Settings) -> Result<Jobs, StoreError> {
+        let outputs = settings.data_dir.join("outputs");
+        create_private(&outputs)?;
+        let directory = outputs.clone();
+        let (store, crashed_at_start, last) =
+            JobStore::open(store, move |id| counts_of_files(&directory, id)).await?;
+        if !crashed_at_start.is_empty() {
+            tracing::warn!(jobs = crashed_at_start.len(), "jobs that an earlier process left unended are now crashed");
+        }
+        let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last);
+        Ok(Jobs(Arc::new(Inner {
+            store,
+            outputs,
+            ids: ids::Ids::after(last),
+            max_queue: settings.max_queue_size,
+            slots: Arc::new(Semaphore::new(RUNNING)),
+            active: Mutex::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            crashed_at_start,
+            _keeper: keeper,
+        })))
+    }
+
+    /// Commits the job, then runs `work` in a task of its own as soon as there is a place for it.
+    ///
+    /// Returns when the job is committed. From then on it goes its way, whether or not anybody waits.
+    /// `work` should end soon after its call is cancelled; what it then returns decides how the job ended: a
+    /// [`Code::Cancelled`] as cancelled, a [`Code::CommandTimeout`] or [`Code::PluginTimeout`] as timed out.
+    ///
+    /// Fails with [`Code::QueueFull`], [`Code::RetryLimitExceeded`], [`Code::InvalidArgument`] when an idempotency key is used
+    /// again with other arguments, and [`Code::Internal`] when the database does.
+    pub async fn submit<F, Fut>(&self, new: NewJob, work: F) -> Result<Ticket, Problem>
+    where
+        F: FnOnce(Call, Spool) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
+    {
+        let arguments = new.idempotency_key.is_some().then(|| new.arguments.clone());
+        let retry_of = new.retry_of;
+        let (head, active) = self.0.admit(new)?;
+        let (id, done) = (head.id, active.done.subscribe());
+        // The job's own task commits it too, so that a caller who goes away in between leaves nothing half done.
+        let (committed, is_committed) = oneshot::channel();
+        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, retry_of, committed, work));
+        match is_committed.await {
+            Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, done }),
+            Ok(Ok(worker::Accepted::Existing(known))) => self.existing(known, arguments.unwrap_or_default()).await,
+            Ok(Err(problem)) => Err(problem),
+            Err(_) => Err(Problem::internal("the job was lost before it was committed")),
+        }
+    }
+
+    async fn existing(&self, id: JobId, arguments: Map<String, Value>) -> Result<Ticket, Problem> {
+        let job = self.get(id).await?;
+        if job.head().arguments != arguments {
+            return Err(Problem::invalid(format!(
+                "idempotencyKey was used before by {id} with other arguments: use a new key for another call"
+            )));
+        }
+        let done = match self.0.find(id) {
+            Some(active) => active.done.subscribe(),
+            None => watch::Sender::new(Some(Ok(Arc::new(job)))).subscribe(),
+        };
+        Ok(Ticket { id, existing: true, done })
+    }
+
+    /// The job, as it was last committed.
+    pub async fn get(&self, id: JobId) -> Result<AnyJob, Problem> {
+        self.0.load(id)
+    }
+
+    /// Waits for the job's end, at most for `limit`; then returns it as it is, ended or not.
+    /// Fails with [`Code::Cancelled`] when `cancel` fires, which stops the waiting and not the job.
+    pub async fn wait(&self, id: JobId, limit: Duration, cancel: &CancellationToken) -> Result<AnyJob, Problem> {
+        let Some(active) = self.0.find(id) else { return self.0.load(id) };
+        let mut done = active.done.subscribe();
+        tokio::select! {
+            biased;
+            outcome = finished(&mut done) => outcome.map(|job| AnyJob::clone(&job)),
+            () = cancel.cancelled() => Err(Problem::new(
+                Code::Cancelled,
+                format!("waiting for {id} was cancelled; the job itself goes on"),
+            )),
+            () = tokio::time::sleep(limit) => self.0.load(id),
+        }
+    }
+
+    /// Asks the job to stop and waits briefly for its confirmed end. It may still be running in the answer, when the work
+    /// did not stop in time. An ended job is returned as it is.
+    pub async fn cancel(&self, id: JobId) -> Result<AnyJob, Problem> {
+        if let Some(active) = self.0.find(id) {
+            active.cancel.cancel();
+        }
+        self.wait(id, CANCEL_WAIT, &CancellationToken::new()).await
+    }
+
+    /// The newest jobs that match, newest first.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<AnyJob>, Problem> {
+        if filter.status.is_some_and(Status::is_active) {
+            let mut active = self.active();
+            active.retain(|job| filter.matches(job));
+            active.reverse();
+            active.truncate(filter.limit());
+            return Ok(active);
+        }
+        // Before the database is read: a job that ends in between is then active here and ended there, never the reverse.
+        let alive = self.0.alive();
+        let jobs = self.0.store.list(filter.clone()).await?;
+        Ok(jobs.into_iter().map(|job| as_seen(job, &alive)).filter(|job| filter.matches(job)).collect())
+    }
+
+    /// What is pending or running, oldest first.
+    pub fn active(&self) -> Vec<AnyJob> {
+        self.0.active().values().filter_map(|active| active.committed()).collect()
+    }
+
+    /// How far a pending or running job has come.
+    pub fn progress(&self, id: JobId) -> Option<watch::Receiver<Option<Report>>> {
+        Some(self.0.find(id)?.progress.subscribe())
+    }
+
+    /// What a running job has printed so far, in at most `limit` characters.
+    pub async fn partial_output(&self, id: JobId, limit: usize) -> Option<Rendered> {
+        let output = self.0.find(id)?.spool.output();
+        output.render(limit).await.ok()
+    }
+
+    /// What the job has printed, whether it runs or has ended.
+    pub async fn output(&self, id: JobId) -> Result<Output, Problem> {
+        if let Some(active) = self.0.find(id) {
+            return Ok(active.spool.output());
+        }
+        let job = self.0.load(id)?;
+        let counts = job.as_ended().map(|job| job.state.output.clone()).unwrap_or_default();
+        let source = |stream| -> Result<output::Source, Problem> {
+            if let Some(bytes) = self.0.store.inline_output(id, stream)? {
+                return Ok(output::Source::Bytes(bytes.into()));
+            }
+            output::Source::file(self.0.outputs.join(file_name(id, stream)))
+                .map_err(|error| Problem::internal(format!("the output of {id} could not be opened: {error}")))
+        };
+        Ok(Output::new(id, source(Stream::Stdout)?, source(Stream::Stderr)?, counts))
+    }
+
+    /// The job that tries `id` again, to be submitted with the same tool's work.
+    /// Fails with [`Code::InvalidArgument`] for one that runs or was completed.
+    pub async fn retry(&self, id: JobId) -> Result<NewJob, Problem> {
+        let job = self.0.load(id)?;
+        if !job.as_ended().is_some_and(super::Job::can_be_retried) {
+            return Err(Problem::invalid(format!(
+                "{id} is {}: only a job that failed, crashed, timed out or was cancelled can be retried",
+                job.status().as_str()
+            )));
+        }
+        let head = job.head().clone();
+        Ok(NewJob {
+            tool: head.tool,
+            server: head.server,
+            arguments: head.arguments,
+            caller: head.caller,
+            origin: head.origin,
+            rappel: head.rappel,
+            idempotency_key: None,
+            retry_of: Some(id),
+        })
+    }
+
+    /// Counts, durations and what can be retried.
+    pub async fn stats(&self) -> Result<stats::QueueStats, Problem> {
+        Ok(stats::collect(&self.0.store).await?)
+    }
+
+    /// Jobs that an earlier process left unended, which are crashed since this one's start.
+    pub fn crashed_at_start(&self) -> &[JobId] {
+        &self.0.crashed_at_start
+    }
+
+    /// How many jobs may be pending or running.
+    pub fn capacity(&self) -> usize {
+        self.0.max_queue
+    }
+
+    /// Takes no more jobs, cancels what is pending or running, waits up to `grace` for it to end, and ends as crashed what
+    /// did not: its end on the server is then not known.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.0.closing.cancel();
+        for active in self.0.active().values() {
+            active.cancel.cancel();
+        }
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            self.0.abandon.cancel();
+            self.0.tasks.wait().await;
+        }
+    }
+}
+
+impl Inner {
+    fn active(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Active>>> {
+        self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn find(&self, id: JobId) -> Option<Arc<Active>> {
+        self.active().get(&id).cloned()
+    }
+
+    fn alive(&self) -> HashSet<JobId> {
+        self.active().keys().copied().collect()
+    }
+
+    pub(super) fn forget(&self, id: JobId) {
+        self.active().remove(&id);
+    }
+
+    /// Takes a place in the queue for a new job.
+    fn admit(&self, new: NewJob) -> Result<(Head, Arc<Active>), Problem> {
+        let mut active = self.active();
+        if self.closing.is_cancelled() {
+            return Err(Problem::new(Code::QueueFull, "the orchestrator is shutting down and takes no more jobs")
+                .retryable(true));
+        }
+        if active.len() >= self.max_queue {
+            return Err(Problem::new(
+                Code::QueueFull,
+                format!("{} jobs are pending or running, which is the limit (MAX_QUEUE_SIZE)", active.len()),
+            )
+            .detail("limit", self.max_queue)
+            .retryable(true)
+            .hint("wait for some to end (task_queue, task_wait), cancel some (task_cancel), or raise MAX_QUEUE_SIZE"));
+        }
+        let id = self.ids.next();
+        let entry = Arc::new(Active {
+            cancel: CancellationToken::new(),
+            progress: Progress::default(),
+            spool: Spool::new(&self.outputs, id),
+            committed: Mutex::default(),
+            done: watch::Sender::new(None),
+        });
+        active.insert(id, entry.clone());
+        let head = Head {
+            id,
+            tool: new.tool,
+            server: new.server,
+            arguments: new.arguments,
+            caller: new.caller,
+            origin: new.origin,
+            created: Timestamp::now(),
+            attempts: 1,
+            retried_from: new.retry_of,
+            root: None,
+            rappel: new.rappel,
+            idempotency_key: new.idempotency_key,
+        };
+        Ok((head, entry))
+    }
+
+    fn load(&self, id: JobId) -> Result<AnyJob, Problem> {
+        let alive = match self.find(id) {
+            Some(active) => match active.committed() {
+                Some(job) => return Ok(job),
+                None => HashSet::from([id]),
+            },
+            None => HashSet::new(),
+        };
+        match self.store.get(id)? {
+            Some(job) => Ok(as_seen(job, &alive)),
+            None => Err(Problem::new(Code::TaskNotFound, format!("there is no job {id}"))
+                .detail("id", id.to_string())
+                .hint("see task_queue and task_history for the jobs that there are")),
+        }
+    }
+}
+
+impl Active {
+    fn committed(&self) -> Option<AnyJob> {
+        self.committed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Shows the job in the state that was just committed.
+    pub(super) fn show(&self, job: AnyJob) {
+        *self.committed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(job);
+    }
+}
+
+/// A loaded job as it is told: one that nobody runs any more is not running, even if its end could not be committed.
+fn as_seen(job: AnyJob, alive: &HashSet<JobId>) -> AnyJob {
+    if job.is_active() && !alive.contains(&job.id()) { AnyJob::Ended(job.crash(Timestamp::now())) } else { job }
+}
+
+async fn finished(done: &mut watch::Receiver<Option<Outcome>>) -> Outcome {
+    match done.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(lost())),
+        Err(_) => Err(lost()),
+    }
+}
+
+fn lost() -> Problem {
+    Problem::internal("the job's task is gone without an end")
+}
+
+/// The error of a chain of retries that is too long.
+pub(super) fn retry_limit() -> Problem {
+    Problem::new(Code::RetryLimitExceeded, format!("this job was retried {MAX_RETRIES} times already"))
+        .detail("limit", MAX_RETRIES)
+        .hint("find out why it fails (task_status, task_output), then call the tool anew")
+}
+
+fn create_private(directory: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| StoreError::io("create", directory, error))
+}
+
+/// What an interrupted job has in files.
+fn counts_of_files(directory: &Path, id: JobId) -> Counts {
+    let count = |stream| {
+        let len = std::fs::metadata(directory.join(file_name(id, stream))).map_or(0, |file| file.len());
+        StreamCounts { total: len, kept: len }
+    };
+    Counts { stdout: count(Stream::Stdout), stderr: count(Stream::Stderr) }
+}

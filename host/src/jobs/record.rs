@@ -1,0 +1,65 @@
+//! A job as it lies on disk: one JSON object. Fields that are missing get their default and unknown ones are skipped, so that
+//! records of older and newer versions can be read.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::call::Reply;
+use crate::error::Problem;
+
+use super::job::{AnyJob, End, Ended, Failure, Head, Job, Pending, Running, Status};
+use super::output::Counts;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    head: Head,
+    status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply: Option<Reply>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    output: Counts,
+}
+
+/// The bytes to store.
+pub(super) fn encode(job: &AnyJob) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&Record {
+        head: job.head().clone(),
+        status: job.status(),
+        started: job.started(),
+        ended: job.ended(),
+        reply: job.reply().cloned(),
+        problem: job.problem().cloned(),
+        output: job.as_ended().map(|job| job.state.output.clone()).unwrap_or_default(),
+    })
+}
+
+/// The job in `bytes`, or why there is none in them.
+pub(super) fn decode(bytes: &[u8]) -> Result<AnyJob, String> {
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let Record { head, status, started, ended, reply, problem, output } = record;
+    let missing = |what: &str| format!("a {} job without {what}", status.as_str());
+    let end = match (status, reply, problem) {
+        (Status::Pending, ..) => return Ok(AnyJob::Pending(Job { head, state: Pending })),
+        (Status::Running, ..) => {
+            let started = started.ok_or_else(|| missing("started"))?;
+            return Ok(AnyJob::Running(Job { head, state: Running { started } }));
+        }
+        (Status::Completed, Some(reply), _) => End::Completed(reply),
+        (Status::Completed, None, _) => return Err(missing("reply")),
+        (Status::Failed, Some(reply), _) => End::Failed(Failure::Reply(reply)),
+        (Status::Failed, None, Some(problem)) => End::Failed(Failure::Problem(problem)),
+        (Status::Cancelled, _, Some(problem)) => End::Cancelled(problem),
+        (Status::TimedOut, _, Some(problem)) => End::TimedOut(problem),
+        (Status::Crashed, _, Some(problem)) => End::Crashed(problem),
+        (_, _, None) => return Err(missing("problem")),
+    };
+    let ended = ended.ok_or_else(|| missing("ended"))?;
+    Ok(AnyJob::Ended(Job { head, state: Ended { started, ended, end, output } }))
+}

@@ -1,0 +1,123 @@
+//! Figures about the queue: counts of everything that is kept, durations of what was done lately.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::call::JobId;
+use crate::store::StoreError;
+
+use super::job::{AnyJob, MAX_RETRIES, Status};
+use super::store::{JobStore, totals};
+
+/// How many of the newest jobs durations are taken from.
+const SAMPLE: usize = 2_000;
+
+/// What `queue_stats` tells.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueueStats {
+    /// Every job that is kept.
+    pub total: u64,
+    pub by_status: BTreeMap<Status, u64>,
+    /// By tool.
+    pub by_type: BTreeMap<String, u64>,
+    /// How many of the newest jobs the figures below are from.
+    pub sample: usize,
+    /// Of the jobs that began and ended.
+    pub avg_duration: Option<Duration>,
+    /// Completed ones among those that ended, 0 to 1.
+    pub success_rate: Option<f64>,
+    pub by_tool: BTreeMap<String, ToolStats>,
+    /// Crashed jobs that were not retried yet and can be, newest first.
+    pub retryable_crashed: Vec<JobId>,
+}
+
+/// How long one tool's jobs took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ToolStats {
+    pub count: usize,
+    pub p50: Duration,
+    pub p95: Duration,
+}
+
+#[derive(Default)]
+struct Sample {
+    seen: usize,
+    ended: usize,
+    completed: usize,
+    durations: BTreeMap<String, Vec<Duration>>,
+    retried: HashSet<JobId>,
+    crashed: Vec<JobId>,
+}
+
+pub(super) async fn collect(store: &JobStore) -> Result<QueueStats, StoreError> {
+    let (total, by_status, by_type) = totals(store.tally()?);
+    let sample = store.visit(SAMPLE, Sample::default(), Sample::add).await?;
+    Ok(QueueStats { total, by_status, by_type, ..sample.figures() })
+}
+
+impl Sample {
+    /// Newest first, so that a retry is seen before what it retries.
+    fn add(&mut self, job: &AnyJob) {
+        self.seen += 1;
+        let head = job.head();
+        self.retried.extend(head.retried_from);
+        match job.status() {
+            Status::Pending | Status::Running => return,
+            Status::Completed => self.completed += 1,
+            Status::Crashed if !self.retried.contains(&head.id) && head.attempts <= MAX_RETRIES => {
+                self.crashed.push(head.id);
+            }
+            _ => {}
+        }
+        self.ended += 1;
+        if let Some(duration) = job.duration(Timestamp::UNIX_EPOCH) {
+            self.durations.entry(head.tool.clone()).or_default().push(duration);
+        }
+    }
+
+    fn figures(self) -> QueueStats {
+        let all: Vec<_> = self.durations.values().flatten().copied().collect();
+        let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        QueueStats {
+            sample: self.seen,
+            avg_duration: all.iter().sum::<Duration>().checked_div(count),
+            success_rate: (self.ended > 0).then(|| self.completed as f64 / self.ended as f64),
+            by_tool: self.durations.into_iter().map(|(tool, durations)| (tool, tool_stats(durations))).collect(),
+            retryable_crashed: self.crashed,
+            ..QueueStats::default()
+        }
+    }
+}
+
+fn tool_stats(mut durations: Vec<Duration>) -> ToolStats {
+    durations.sort_unstable();
+    ToolStats { count: durations.len(), p50: percentile(&durations, 50), p95: percentile(&durations, 95) }
+}
+
+/// The nearest-rank percentile of sorted values.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let ms = |values: &[u64]| values.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
+        let check = |values: &[u64], percent, expected| {
+            assert_eq!(percentile(&ms(values), percent), Duration::from_millis(expected), "{values:?} {percent}");
+        };
+        check(&[], 50, 0);
+        check(&[7], 50, 7);
+        check(&[7], 95, 7);
+        check(&[1, 2], 50, 1);
+        check(&[1, 2, 3, 4], 95, 4);
+        check(&(1..=100).collect::<Vec<_>>(), 50, 50);
+        check(&(1..=100).collect::<Vec<_>>(), 95, 95);
+    }
+}

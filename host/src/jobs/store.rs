@@ -1,0 +1,422 @@
+//! Jobs on disk: the tables, what a transaction of each kind does, and how jobs are found again.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use crate::call::JobId;
+use crate::capability::Stream;
+use crate::store::{Store, StoreError};
+
+use super::job::{AnyJob, Head, MAX_RETRIES, Status};
+use super::output::{Counts, Kept};
+use super::{ids, record};
+
+/// Every job, as JSON.
+const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
+/// The jobs that have not ended, so that recovery visits only these.
+const ACTIVE: TableDefinition<'_, u64, ()> = TableDefinition::new("jobs_active");
+/// The jobs of each server.
+const BY_SERVER: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("jobs_by_server");
+/// The latest job of each tool and idempotency key.
+const BY_KEY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_by_key");
+/// How many jobs there are of each tool and status, so that statistics need not visit all.
+const TALLY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_tally");
+/// How often the first job of a chain was retried.
+const RETRIES: TableDefinition<'_, u64, u32> = TableDefinition::new("jobs_retries");
+/// Small outputs: 0 is stdout, 1 is stderr.
+const OUTPUTS: TableDefinition<'_, (u64, u8), &[u8]> = TableDefinition::new("jobs_outputs");
+
+/// What a listing is to hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub server: Option<String>,
+    pub tool: Option<String>,
+    pub status: Option<Status>,
+    /// Created at this time or later.
+    pub since: Option<Timestamp>,
+    /// At most so many, the newest; 0 is the default of 20.
+    pub limit: usize,
+}
+
+impl Filter {
+    pub(super) fn limit(&self) -> usize {
+        if self.limit == 0 { 20 } else { self.limit }
+    }
+
+    /// Whether a job is one that is asked for.
+    pub fn matches(&self, job: &AnyJob) -> bool {
+        let head = job.head();
+        self.server.as_ref().is_none_or(|server| head.server.as_ref() == Some(server))
+            && self.tool.as_ref().is_none_or(|tool| head.tool == *tool)
+            && self.status.is_none_or(|status| job.status() == status)
+            && self.since.is_none_or(|since| head.created >= since)
+    }
+}
+
+/// What became of a job that was to be inserted.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Inserted {
+    /// It is committed; a retry's `attempts` and `root` are as told here.
+    New { attempts: u32, root: Option<JobId> },
+    /// The same tool was called with the same idempotency key before.
+    Existing(JobId),
+    RetryLimit,
+}
+
+/// Jobs in the database. Knows nothing of what is running.
+#[derive(Clone, Debug)]
+pub(super) struct JobStore {
+    store: Store,
+}
+
+impl JobStore {
+    /// Creates the tables and ends what an earlier process left unended, in one transaction.
+    /// `output` tells what such a job has in files. Returns the crashed jobs and the greatest id in use.
+    pub(super) async fn open(
+        store: Store,
+        output: impl Fn(JobId) -> Counts + Send + 'static,
+    ) -> Result<(JobStore, Vec<JobId>, u64), StoreError> {
+        let (crashed, last) = store
+            .write(move |txn| {
+                create_tables(txn)?;
+                let crashed = recover(txn, &output)?;
+                let last = txn.open_table(JOBS)?.last()?.map_or(0, |(id, _)| id.value());
+                Ok((crashed, last))
+            })
+            .await?;
+        Ok((JobStore { store }, crashed, last))
+    }
+
+    /// Commits a new job that is pending or running.
+    pub(super) async fn insert(&self, job: AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
+        self.store.write(move |txn| insert(txn, job.clone(), retry_of)).await
+    }
+
+    /// Commits a job's new state. `kept` comes with the end.
+    pub(super) async fn update(&self, before: Status, job: AnyJob, kept: Option<Kept>) -> Result<(), StoreError> {
+        self.store.write(move |txn| update(txn, before, &job, kept.as_ref())).await
+    }
+
+    pub(super) fn get(&self, id: JobId) -> Result<Option<AnyJob>, StoreError> {
+        self.store.read(|txn| {
+            let jobs = txn.open_table(JOBS)?;
+            jobs.get(id.0)?.map(|bytes| decode(id.0, bytes.value())).transpose()
+        })
+    }
+
+    /// A small output that was kept beside the job.
+    pub(super) fn inline_output(&self, id: JobId, stream: Stream) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.read(|txn| {
+            let outputs = txn.open_table(OUTPUTS)?;
+            Ok(outputs.get((id.0, stream_key(stream)))?.map(|bytes| bytes.value().to_vec()))
+        })
+    }
+
+    /// The newest jobs that match, newest first. Visits no more records than it must.
+    pub(super) async fn list(&self, filter: Filter) -> Result<Vec<AnyJob>, StoreError> {
+        self.store.scan(move |txn| list(txn, &filter)).await
+    }
+
+    pub(super) async fn contains(&self, ids: Vec<JobId>) -> Result<HashSet<JobId>, StoreError> {
+        self.store
+            .scan(move |txn| {
+                let jobs = txn.open_table(JOBS)?;
+                let mut found = HashSet::new();
+                for id in ids {
+                    if jobs.get(id.0)?.is_some() {
+                        found.insert(id);
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Counts of all jobs by tool and status.
+    pub(super) fn tally(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
+        self.store.read(|txn| {
+            let mut counts = Vec::new();
+            for row in txn.open_table(TALLY)?.iter()? {
+                let (key, count) = row?;
+                let (tool, status) = key.value();
+                if let Some(status) = Status::parse(status) {
+                    counts.push((tool.to_owned(), status, count.value()));
+                }
+            }
+            Ok(counts)
+        })
+    }
+
+    /// Shows the newest `limit` jobs to `visit`, newest first.
+    pub(super) async fn visit<T, F>(&self, limit: usize, start: T, visit: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut T, &AnyJob) + Send + 'static,
+    {
+        self.store
+            .scan(move |txn| {
+                let mut state = start;
+                for row in txn.open_table(JOBS)?.iter()?.rev().take(limit) {
+                    let (id, bytes) = row?;
+                    if let Some(job) = readable(id.value(), bytes.value()) {
+                        visit(&mut state, &job);
+                    }
+                }
+                Ok(state)
+            })
+            .await
+    }
+
+    /// Removes up to `batch` jobs that ended before `cutoff`, looking from `from` on.
+    /// Returns them, and where to go on when there may be more.
+    pub(super) async fn prune(
+        &self,
+        cutoff: Timestamp,
+        from: u64,
+        batch: usize,
+    ) -> Result<(Vec<JobId>, Option<u64>), StoreError> {
+        let (old, next) = self.store.scan(move |txn| expired(txn, cutoff, from, batch)).await?;
+        if !old.is_empty() {
+            let old = old.clone();
+            self.store.write(move |txn| remove(txn, &old)).await?;
+        }
+        Ok((old, next))
+    }
+}
+
+fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
+    txn.open_table(JOBS)?;
+    txn.open_table(ACTIVE)?;
+    txn.open_table(BY_SERVER)?;
+    txn.open_table(BY_KEY)?;
+    txn.open_table(TALLY)?;
+    txn.open_table(RETRIES)?;
+    txn.open_table(OUTPUTS)?;
+    Ok(())
+}
+
+fn recover(txn: &WriteTransaction, output: &impl Fn(JobId) -> Counts) -> Result<Vec<JobId>, StoreError> {
+    let mut crashed = Vec::new();
+    for row in txn.open_table(ACTIVE)?.iter()? {
+        crashed.push(JobId(row?.0.value()));
+    }
+    let now = Timestamp::now();
+    for id in &crashed {
+        let job = txn.open_table(JOBS)?.get(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
+        match job {
+            Some(job) if job.is_active() => {
+                let before = job.status();
+                let job = job.crash(now).with_output(output(*id));
+                update(txn, before, &AnyJob::Ended(job), None)?;
+            }
+            // Its record is gone or cannot be read: it must at least not be taken for a running one.
+            _ => {
+                txn.open_table(ACTIVE)?.remove(id.0)?;
+            }
+        }
+    }
+    Ok(crashed)
+}
+
+fn insert(txn: &WriteTransaction, job: AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
+    let head = job.head();
+    if let Some(key) = &head.idempotency_key {
+        let mut keys = txn.open_table(BY_KEY)?;
+        let known = keys.get((head.tool.as_str(), key.as_str()))?.map(|id| id.value());
+        if let Some(known) = known {
+            return Ok(Inserted::Existing(JobId(known)));
+        }
+        keys.insert((head.tool.as_str(), key.as_str()), head.id.0)?;
+    }
+    let (attempts, root) = match retry_of {
+        None => (1, None),
+        Some(parent) => {
+            let parent_job = txn.open_table(JOBS)?.get(parent.0)?.and_then(|bytes| readable(parent.0, bytes.value()));
+            let root = parent_job.and_then(|job| job.head().root).unwrap_or(parent);
+            let mut retries = txn.open_table(RETRIES)?;
+            let count = retries.get(root.0)?.map_or(0, |count| count.value()) + 1;
+            if count > MAX_RETRIES {
+                return Ok(Inserted::RetryLimit);
+            }
+            retries.insert(root.0, count)?;
+            (count + 1, Some(root))
+        }
+    };
+    let job = with_attempts(job, attempts, root, retry_of);
+    let head = job.head();
+    put(txn, &job)?;
+    txn.open_table(ACTIVE)?.insert(head.id.0, ())?;
+    if let Some(server) = &head.server {
+        txn.open_table(BY_SERVER)?.insert((server.as_str(), head.id.0), ())?;
+    }
+    count(&mut txn.open_table(TALLY)?, &head.tool, job.status(), 1)?;
+    Ok(Inserted::New { attempts, root })
+}
+
+/// The job as a retry knows itself only inside of the transaction.
+pub(super) fn with_attempts(mut job: AnyJob, attempts: u32, root: Option<JobId>, retry_of: Option<JobId>) -> AnyJob {
+    let set = |head: &mut Head| {
+        head.attempts = attempts;
+        head.root = root;
+        head.retried_from = retry_of;
+    };
+    match &mut job {
+        AnyJob::Pending(job) => set(&mut job.head),
+        AnyJob::Running(job) => set(&mut job.head),
+        AnyJob::Ended(job) => set(&mut job.head),
+    }
+    job
+}
+
+fn update(txn: &WriteTransaction, before: Status, job: &AnyJob, kept: Option<&Kept>) -> Result<(), StoreError> {
+    let head = job.head();
+    put(txn, job)?;
+    let mut tally = txn.open_table(TALLY)?;
+    count(&mut tally, &head.tool, before, -1)?;
+    count(&mut tally, &head.tool, job.status(), 1)?;
+    if !job.is_active() {
+        txn.open_table(ACTIVE)?.remove(head.id.0)?;
+    }
+    let inline = kept.map(|kept| kept.inline.as_slice()).unwrap_or_default();
+    if !inline.is_empty() {
+        let mut outputs = txn.open_table(OUTPUTS)?;
+        for (stream, bytes) in inline {
+            outputs.insert((head.id.0, stream_key(*stream)), bytes.as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+fn put(txn: &WriteTransaction, job: &AnyJob) -> Result<(), StoreError> {
+    let id = job.id();
+    let bytes = record::encode(job).map_err(|error| StoreError::record("jobs", id, error))?;
+    txn.open_table(JOBS)?.insert(id.0, bytes.as_slice())?;
+    Ok(())
+}
+
+fn count(tally: &mut Table<'_, (&str, &str), u64>, tool: &str, status: Status, by: i64) -> Result<(), StoreError> {
+    let key = (tool, status.as_str());
+    let before = tally.get(key)?.map_or(0, |count| count.value());
+    match before.saturating_add_signed(by) {
+        0 => tally.remove(key)?.map(|_| ()),
+        after => tally.insert(key, after)?.map(|_| ()),
+    };
+    Ok(())
+}
+
+fn list(txn: &ReadTransaction, filter: &Filter) -> Result<Vec<AnyJob>, StoreError> {
+    let jobs = txn.open_table(JOBS)?;
+    // An id's time is never before its job's, so nothing that is new enough lies below.
+    let from = filter.since.map_or(0, ids::floor);
+    let mut found = Vec::new();
+    let mut consider = |id: u64, bytes: &[u8]| {
+        if let Some(job) = readable(id, bytes).filter(|job| filter.matches(job)) {
+            found.push(job);
+        }
+        found.len() < filter.limit()
+    };
+    match &filter.server {
+        Some(server) => {
+            let index = txn.open_table(BY_SERVER)?;
+            for row in index.range((server.as_str(), from)..=(server.as_str(), u64::MAX))?.rev() {
+                let id = row?.0.value().1;
+                if let Some(bytes) = jobs.get(id)?
+                    && !consider(id, bytes.value())
+                {
+                    break;
+                }
+            }
+        }
+        None => {
+            for row in jobs.range(from..)?.rev() {
+                let (id, bytes) = row?;
+                if !consider(id.value(), bytes.value()) {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn expired(
+    txn: &ReadTransaction,
+    cutoff: Timestamp,
+    from: u64,
+    batch: usize,
+) -> Result<(Vec<JobId>, Option<u64>), StoreError> {
+    let mut old = Vec::new();
+    // A job with a later id was made after the cutoff and so ended after it.
+    for (visited, row) in txn.open_table(JOBS)?.range(from..ids::floor(cutoff))?.enumerate() {
+        let (id, bytes) = row?;
+        let id = id.value();
+        if visited >= batch {
+            return Ok((old, Some(id)));
+        }
+        let ended = readable(id, bytes.value()).map(|job| job.ended());
+        match ended {
+            Some(Some(ended)) if ended < cutoff => old.push(JobId(id)),
+            // Still active, or ended later than its age suggests.
+            Some(_) => {}
+            // What nobody can read and everybody would have forgotten goes too.
+            None => old.push(JobId(id)),
+        }
+    }
+    Ok((old, None))
+}
+
+fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
+    let mut jobs = txn.open_table(JOBS)?;
+    let mut by_server = txn.open_table(BY_SERVER)?;
+    let mut by_key = txn.open_table(BY_KEY)?;
+    let mut tally = txn.open_table(TALLY)?;
+    let mut retries = txn.open_table(RETRIES)?;
+    let mut outputs = txn.open_table(OUTPUTS)?;
+    for id in ids {
+        let job = jobs.remove(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
+        if let Some(job) = job {
+            let head = job.head();
+            if let Some(server) = &head.server {
+                by_server.remove((server.as_str(), id.0))?;
+            }
+            if let Some(key) = &head.idempotency_key {
+                by_key.remove((head.tool.as_str(), key.as_str()))?;
+            }
+            count(&mut tally, &head.tool, job.status(), -1)?;
+        }
+        retries.remove(id.0)?;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            outputs.remove((id.0, stream_key(stream)))?;
+        }
+    }
+    Ok(())
+}
+
+fn stream_key(stream: Stream) -> u8 {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
+fn decode(id: u64, bytes: &[u8]) -> Result<AnyJob, StoreError> {
+    record::decode(bytes).map_err(|reason| StoreError::record("jobs", JobId(id), reason))
+}
+
+/// The job, or `None` with a line in the log: one bad record must not hide the others.
+fn readable(id: u64, bytes: &[u8]) -> Option<AnyJob> {
+    decode(id, bytes).inspect_err(|error| tracing::warn!(%error, "skipped a job")).ok()
+}
+
+/// What statistics are made of.
+pub(super) fn totals(tally: Vec<(String, Status, u64)>) -> (u64, BTreeMap<Status, u64>, BTreeMap<String, u64>) {
+    let (mut total, mut by_status, mut by_tool) = (0, BTreeMap::new(), BTreeMap::new());
+    for (tool, status, count) in tally {
+        total += count;
+        *by_status.entry(status).or_default() += count;
+        *by_tool.entry(tool).or_default() += count;
+    }
+    (total, by_status, by_tool)
+}

@@ -1,0 +1,281 @@
+//! Proving who we are (RFC 4252): the configured logins in their order, until the server is content.
+//!
+//! Not reading key files (`key_file`) and not the connection (`session`).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
+use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg};
+use russh::{AgentAuthError, MethodKind, MethodSet};
+
+use super::error::{Endpoint, SshError, Step};
+use super::key_file::{self, KeyFileError};
+use super::session::Client;
+use super::target::{Login, Target};
+
+/// More rounds of questions than any honest server asks.
+const MAX_QUESTIONS: usize = 8;
+
+/// One way that was tried, or could not be, and what came of it. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The file could not be used.
+    KeyFile(KeyFileError),
+    /// The server does not take this key for this user.
+    KeyRefused(PathBuf),
+    PasswordRefused,
+    /// The server asks for something that a password does not answer: a second factor, a new password.
+    Questions(String),
+    AgentMissing,
+    AgentFailed(String),
+    AgentEmpty,
+    /// The agent's keys, counted, were all refused.
+    AgentRefused(usize),
+    /// The method is not among those that the server accepts.
+    NotAccepted(&'static str),
+    /// The server took this one but wants another one too.
+    Partial(&'static str),
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attempt::KeyFile(error) => error.fmt(f),
+            Attempt::KeyRefused(path) => write!(f, "the key {} was refused", path.display()),
+            Attempt::PasswordRefused => f.write_str("the password was refused"),
+            Attempt::Questions(prompt) => write!(f, "the server asked {prompt:?}, which a password does not answer"),
+            Attempt::AgentMissing => f.write_str("there is no ssh-agent (SSH_AUTH_SOCK is not set)"),
+            Attempt::AgentFailed(cause) => write!(f, "the ssh-agent failed: {cause}"),
+            Attempt::AgentEmpty => f.write_str("the ssh-agent holds no key"),
+            Attempt::AgentRefused(count) => write!(f, "all keys of the ssh-agent ({count}) were refused"),
+            Attempt::NotAccepted(method) => write!(f, "{method} was not tried, the server does not accept it"),
+            Attempt::Partial(method) => write!(f, "{method} was accepted, but the server wants more"),
+        }
+    }
+}
+
+impl Attempt {
+    /// What to do about it, where that is particular.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Attempt::KeyFile(error) => Some(error.hint()),
+            Attempt::KeyRefused(_) => {
+                Some("Check user, and that the key's public half is in the server's ~/.ssh/authorized_keys of that user.".to_owned())
+            }
+            Attempt::AgentMissing => Some("Start this program with SSH_AUTH_SOCK set, or use keyPath.".to_owned()),
+            Attempt::AgentEmpty => Some("Load the key with ssh-add.".to_owned()),
+            Attempt::Questions(_) => Some("Log in with a key: a question cannot be answered here.".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// A short word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Attempt::KeyFile(error) => error.reason(),
+            Attempt::KeyRefused(_) => "KEY_REFUSED",
+            Attempt::PasswordRefused => "PASSWORD_REFUSED",
+            Attempt::Questions(_) => "QUESTION_UNANSWERED",
+            Attempt::AgentMissing => "AGENT_MISSING",
+            Attempt::AgentFailed(_) => "AGENT_FAILED",
+            Attempt::AgentEmpty => "AGENT_EMPTY",
+            Attempt::AgentRefused(_) => "AGENT_KEYS_REFUSED",
+            Attempt::NotAccepted(_) => "METHOD_NOT_ACCEPTED",
+            Attempt::Partial(_) => "MORE_WANTED",
+        }
+    }
+}
+
+/// What one login came to.
+enum Outcome {
+    In,
+    /// Took this one, wants more (RFC 4252, 5.1).
+    Partial(&'static str),
+    Not(Attempt),
+}
+
+struct Conversation<'a> {
+    handle: &'a mut Handle<Client>,
+    user: &'a str,
+    at: &'a Arc<Endpoint>,
+    /// What the server accepts, as far as it has said so.
+    accepts: Option<MethodSet>,
+}
+
+/// Logs in, or says what was tried and what the server accepts.
+pub async fn login(handle: &mut Handle<Client>, target: &Target, at: &Arc<Endpoint>) -> Result<(), SshError> {
+    let mut talk = Conversation { handle, user: &target.user, at, accepts: None };
+    let mut waiting: Vec<&Login> = target.logins.iter().collect();
+    let mut attempts = Vec::new();
+    // Each partial success takes one login away and starts over: what was not accepted before may be what is wanted now.
+    'again: loop {
+        for (index, login) in waiting.iter().enumerate() {
+            match talk.attempt(login).await? {
+                Outcome::In => return Ok(()),
+                Outcome::Partial(method) => {
+                    attempts.clear();
+                    attempts.push(Attempt::Partial(method));
+                    waiting.remove(index);
+                    continue 'again;
+                }
+                Outcome::Not(attempt) => {
+                    tracing::debug!(alias = %at.alias, %attempt, "login");
+                    attempts.push(attempt);
+                }
+            }
+        }
+        let accepts = talk.accepts.iter().flat_map(|set| set.iter()).map(<&'static str>::from).collect();
+        return Err(SshError::Login { at: at.clone(), user: target.user.clone(), attempts, accepts });
+    }
+}
+
+impl Conversation<'_> {
+    fn accepts(&self, method: MethodKind) -> bool {
+        self.accepts.as_ref().is_none_or(|set| set.contains(&method))
+    }
+
+    fn lost(&self, cause: russh::Error) -> SshError {
+        SshError::Lost { at: self.at.clone(), step: Step::Login, cause: Arc::new(cause) }
+    }
+
+    async fn attempt(&mut self, login: &Login) -> Result<Outcome, SshError> {
+        match login {
+            Login::Key { path, passphrase } => {
+                if !self.accepts(MethodKind::PublicKey) {
+                    return Ok(Outcome::Not(Attempt::NotAccepted("publickey")));
+                }
+                let (file, secret) = (path.clone(), passphrase.clone());
+                // Reading and above all decrypting a key would hold up everybody else on this thread.
+                let loaded = tokio::task::spawn_blocking(move || key_file::load(&file, secret.as_ref().map(|text| text.as_str()))).await;
+                let key = match loaded {
+                    Ok(Ok(key)) => key,
+                    Ok(Err(error)) => return Ok(Outcome::Not(Attempt::KeyFile(error))),
+                    Err(error) => {
+                        let cause = error.to_string();
+                        return Ok(Outcome::Not(Attempt::KeyFile(KeyFileError::Unreadable { path: path.clone(), cause })));
+                    }
+                };
+                let hash = self.hash_for(&key.algorithm()).await?;
+                let result = self.handle.authenticate_publickey(self.user, PrivateKeyWithHashAlg::new(Arc::new(key), hash)).await;
+                let result = result.map_err(|error| self.lost(error))?;
+                self.judge(result, "publickey", Attempt::KeyRefused(path.clone()))
+            }
+            Login::Password(password) => self.password(password.as_str()).await,
+            Login::Agent => self.agent().await,
+        }
+    }
+
+    /// RSA keys sign with SHA-2 wherever the server does not say that it only knows SHA-1 (RFC 8332).
+    async fn hash_for(&self, algorithm: &Algorithm) -> Result<Option<HashAlg>, SshError> {
+        if !matches!(algorithm, Algorithm::Rsa { .. }) {
+            return Ok(None);
+        }
+        let best = self.handle.best_supported_rsa_hash().await.map_err(|error| self.lost(error))?;
+        Ok(best.unwrap_or(Some(HashAlg::Sha512)))
+    }
+
+    async fn password(&mut self, password: &str) -> Result<Outcome, SshError> {
+        if self.accepts(MethodKind::Password) {
+            let result = self.handle.authenticate_password(self.user, password).await.map_err(|error| self.lost(error))?;
+            match self.judge(result, "password", Attempt::PasswordRefused)? {
+                Outcome::Not(_) if self.accepts(MethodKind::KeyboardInteractive) => {}
+                outcome => return Ok(outcome),
+            }
+        }
+        if self.accepts(MethodKind::KeyboardInteractive) {
+            return self.keyboard_interactive(password).await;
+        }
+        Ok(Outcome::Not(Attempt::NotAccepted("password")))
+    }
+
+    /// RFC 4256. The password answers one question with a hidden answer, once; anything else is not ours to answer.
+    async fn keyboard_interactive(&mut self, password: &str) -> Result<Outcome, SshError> {
+        let start = self.handle.authenticate_keyboard_interactive_start(self.user, None::<String>).await;
+        let mut reply = start.map_err(|error| self.lost(error))?;
+        let mut used = false;
+        for _ in 0..MAX_QUESTIONS {
+            let answers = match reply {
+                KeyboardInteractiveAuthResponse::Success => return Ok(Outcome::In),
+                KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
+                    let result = AuthResult::Failure { remaining_methods, partial_success };
+                    return self.judge(result, "keyboard-interactive", Attempt::PasswordRefused);
+                }
+                KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => match prompts.as_slice() {
+                    [] => Vec::new(),
+                    [prompt] if !prompt.echo && !used => {
+                        used = true;
+                        vec![password.to_owned()]
+                    }
+                    // Asked for the same password again: it was wrong. Another try with it would only count against us.
+                    [prompt] if !prompt.echo && used => return Ok(Outcome::Not(Attempt::PasswordRefused)),
+                    [prompt, ..] => return Ok(Outcome::Not(Attempt::Questions(prompt.prompt.chars().take(80).collect()))),
+                },
+            };
+            let answered = self.handle.authenticate_keyboard_interactive_respond(answers).await;
+            reply = answered.map_err(|error| self.lost(error))?;
+        }
+        Ok(Outcome::Not(Attempt::Questions("too many questions".to_owned())))
+    }
+
+    async fn agent(&mut self) -> Result<Outcome, SshError> {
+        if !self.accepts(MethodKind::PublicKey) {
+            return Ok(Outcome::Not(Attempt::NotAccepted("publickey")));
+        }
+        let failed = |error: russh::keys::Error| match error {
+            russh::keys::Error::EnvVar(_) => Attempt::AgentMissing,
+            other => Attempt::AgentFailed(other.to_string()),
+        };
+        let mut agent = match AgentClient::connect_env().await {
+            Ok(agent) => agent,
+            Err(error) => return Ok(Outcome::Not(failed(error))),
+        };
+        let identities = match agent.request_identities().await {
+            Ok(identities) => identities,
+            Err(error) => return Ok(Outcome::Not(failed(error))),
+        };
+        if identities.is_empty() {
+            return Ok(Outcome::Not(Attempt::AgentEmpty));
+        }
+        let mut last = Attempt::AgentRefused(identities.len());
+        for identity in identities {
+            let hash = self.hash_for(&identity.public_key().algorithm()).await?;
+            let result = match identity {
+                AgentIdentity::PublicKey { key, .. } => {
+                    self.handle.authenticate_publickey_with(self.user, key, hash, &mut agent).await
+                }
+                AgentIdentity::Certificate { certificate, .. } => {
+                    self.handle.authenticate_certificate_with(self.user, certificate, hash, &mut agent).await
+                }
+            };
+            match result {
+                Ok(result) => match self.judge(result, "publickey", last.clone())? {
+                    Outcome::Not(_) => {}
+                    outcome => return Ok(outcome),
+                },
+                // One key that the agent does not sign with (locked, not confirmed) does not spoil the others.
+                Err(AgentAuthError::Key(error)) => last = Attempt::AgentFailed(error.to_string()),
+                Err(AgentAuthError::Send(_)) => return Err(self.lost(russh::Error::SendError)),
+            }
+        }
+        Ok(Outcome::Not(last))
+    }
+
+    /// Reads the server's answer, and remembers what it accepts from now on.
+    fn judge(&mut self, result: AuthResult, method: &'static str, refused: Attempt) -> Result<Outcome, SshError> {
+        match result {
+            AuthResult::Success => Ok(Outcome::In),
+            AuthResult::Failure { remaining_methods, partial_success } => {
+                // The library reports a connection that broke as a failure that accepts nothing.
+                if remaining_methods.is_empty() && self.handle.is_closed() {
+                    return Err(self.lost(russh::Error::Disconnect));
+                }
+                self.accepts = Some(remaining_methods);
+                Ok(if partial_success { Outcome::Partial(method) } else { Outcome::Not(refused) })
+            }
+        }
+    }
+}

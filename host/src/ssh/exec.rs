@@ -1,0 +1,279 @@
+//! One command on one channel (RFC 4254, 6.5): run it, feed it, pass on its output, and stop it when its time is up.
+//!
+//! Not quoting (`quote`) and not where the channel comes from (`pool`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::time::{Instant, timeout};
+
+use super::bounds::{Bounds, until};
+use super::error::{Endpoint, SshError, Step, Stop};
+use super::lease::Lease;
+use crate::call::Call;
+use crate::error::Problem;
+
+/// What is sent to stop a command, and how long each may take to work: two seconds in all.
+const SIGNALS: [(Sig, &str, Duration); 3] = [
+    (Sig::INT, "INT", Duration::from_millis(800)),
+    (Sig::TERM, "TERM", Duration::from_millis(800)),
+    (Sig::KILL, "KILL", Duration::from_millis(400)),
+];
+/// How long the output may be silent after the command's end while something keeps it open.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One of a command's two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Where a command's output goes while it runs. `write` is awaited before more is read from the channel, so that a slow
+/// sink slows the server down instead of filling memory. Its future is dropped when the command's time is up.
+pub trait OutputSink: Send {
+    /// An error stops the command.
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> impl Future<Output = Result<(), Problem>> + Send;
+}
+
+/// What is run.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// For the login shell, as it is.
+    pub line: String,
+    /// Written to standard input, which is then closed. Without it standard input is empty.
+    pub stdin: Option<Vec<u8>>,
+    /// In a terminal, which joins both output streams.
+    pub pty: bool,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Absent when a signal ended it.
+    pub code: Option<u32>,
+    /// The signal's name without SIG (RFC 4254, 6.10).
+    pub signal: Option<String>,
+    /// From the request to the end, without connecting.
+    pub duration: Duration,
+    /// The command has ended, but something that it left behind held its output open, and was not waited for.
+    pub left_open: bool,
+}
+
+/// Runs a command to its end, within the call's deadline and until it is cancelled.
+///
+/// When it does not end in time it is sent INT, TERM and KILL, the channel is closed, and the error says what came of that.
+/// The channel serves one command: the lease is given back at the end, also when this future is dropped.
+pub async fn exec<S: OutputSink>(mut lease: Lease, request: Request, call: &Call, sink: &mut S) -> Result<Exit, SshError> {
+    let bounds = Bounds::of(call);
+    let at = lease.endpoint().clone();
+    lease.mark_running(true);
+    let Some((read, write)) = lease.halves() else { return Err(SshError::CommandLost { at }) };
+    let mut command = Command { at: at.clone(), read, status: Status::default(), requests: Vec::new(), started: Instant::now() };
+    let result = command.run(write, request, &bounds, sink).await;
+    let closed = command.status.closed;
+    let ended = command.status.ended();
+    if closed {
+        lease.mark_closed();
+    }
+    lease.mark_running(!ended);
+    result
+}
+
+/// What the server has said about the command so far.
+#[derive(Debug, Default)]
+struct Status {
+    code: Option<u32>,
+    signal: Option<String>,
+    closed: bool,
+}
+
+impl Status {
+    fn ended(&self) -> bool {
+        self.code.is_some() || self.signal.is_some()
+    }
+}
+
+struct Command<'a> {
+    at: Arc<Endpoint>,
+    read: &'a mut ChannelReadHalf,
+    status: Status,
+    /// The requests that the server has not answered yet, in the order of their answers.
+    requests: Vec<&'static str>,
+    started: Instant,
+}
+
+/// Why a command is not waited for any longer.
+enum End {
+    /// It ran to its end.
+    Closed,
+    LeftOpen,
+    Timeout,
+    Cancelled,
+    Refused(&'static str),
+    Sink(Box<Problem>),
+}
+
+impl Command<'_> {
+    async fn run<S: OutputSink>(
+        &mut self,
+        write: &ChannelWriteHalf<Msg>,
+        request: Request,
+        bounds: &Bounds,
+        sink: &mut S,
+    ) -> Result<Exit, SshError> {
+        // Sent in one go without waiting for the answers: they come in order, and a round trip is saved for each.
+        let at = self.at.clone();
+        bounds.step(&at, Step::Channel, self.start(write, &request)).await??;
+        let end = {
+            let feed = feed(write, request.stdin.map(Bytes::from));
+            tokio::pin!(feed);
+            self.watch(feed, bounds, sink).await
+        };
+        match end {
+            End::Closed | End::LeftOpen if self.status.ended() => Ok(Exit {
+                code: self.status.code,
+                signal: self.status.signal.take(),
+                duration: self.started.elapsed(),
+                left_open: matches!(end, End::LeftOpen),
+            }),
+            End::Closed | End::LeftOpen => Err(SshError::CommandLost { at: self.at.clone() }),
+            End::Refused(what) => Err(SshError::RequestRefused { at: self.at.clone(), what }),
+            End::Timeout => {
+                let after = self.started.elapsed();
+                let stop = self.stop(write).await;
+                Err(SshError::CommandTimeout { at: self.at.clone(), after, stop })
+            }
+            End::Cancelled => {
+                let stop = self.stop(write).await;
+                Err(SshError::CommandCancelled { at: self.at.clone(), stop })
+            }
+            End::Sink(problem) => {
+                let stop = self.stop(write).await;
+                Err(SshError::Sink { at: self.at.clone(), problem, stop })
+            }
+        }
+    }
+
+    async fn start(&mut self, write: &ChannelWriteHalf<Msg>, request: &Request) -> Result<(), SshError> {
+        // Nothing was run yet when the request does not even leave.
+        let lost = |cause| SshError::Lost { at: self.at.clone(), step: Step::Channel, cause: Arc::new(cause) };
+        if request.pty {
+            write.request_pty(true, "xterm", 200, 50, 0, 0, &[]).await.map_err(lost)?;
+            self.requests.push("allocate a terminal");
+        }
+        let lost = |cause| SshError::Lost { at: self.at.clone(), step: Step::Channel, cause: Arc::new(cause) };
+        self.started = Instant::now();
+        write.exec(true, request.line.as_bytes()).await.map_err(lost)?;
+        self.requests.push("run the command");
+        Ok(())
+    }
+
+    /// Passes the output on until the command ends or is not wanted any more, while its input is being written.
+    async fn watch<S: OutputSink>(
+        &mut self,
+        mut feed: impl Future<Output = ()> + Unpin,
+        bounds: &Bounds,
+        sink: &mut S,
+    ) -> End {
+        let mut fed = false;
+        loop {
+            // After the command's end only what is on its way is waited for.
+            let linger = self.status.ended().then(|| Instant::now() + LINGER);
+            let message = tokio::select! {
+                message = self.read.wait() => message,
+                () = &mut feed, if !fed => {
+                    fed = true;
+                    continue;
+                }
+                () = until(linger) => return End::LeftOpen,
+                () = bounds.cancel.cancelled() => return End::Cancelled,
+                () = until(bounds.deadline) => return End::Timeout,
+            };
+            let (stream, data) = match message {
+                Some(ChannelMsg::Data { data }) => (Stream::Stdout, data),
+                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => (Stream::Stderr, data),
+                other => match self.note(other) {
+                    Some(end) => return end,
+                    None => continue,
+                },
+            };
+            match bounds.step(&self.at, Step::Run, sink.write(stream, &data)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(problem)) => return End::Sink(Box::new(problem)),
+                Err(SshError::Cancelled { .. }) => return End::Cancelled,
+                Err(_) => return End::Timeout,
+            }
+        }
+    }
+
+    /// Keeps what a message says about the command.
+    fn note(&mut self, message: Option<ChannelMsg>) -> Option<End> {
+        match message {
+            Some(ChannelMsg::ExitStatus { exit_status }) => self.status.code = Some(exit_status),
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => self.status.signal = Some(signal_name_of(&signal_name)),
+            Some(ChannelMsg::Success) if !self.requests.is_empty() => {
+                self.requests.remove(0);
+            }
+            Some(ChannelMsg::Failure) => {
+                return Some(End::Refused(self.requests.first().copied().unwrap_or("run the command")));
+            }
+            Some(ChannelMsg::Close) => {
+                self.status.closed = true;
+                return Some(End::Closed);
+            }
+            None => return Some(End::Closed),
+            Some(_) => {}
+        }
+        None
+    }
+
+    /// Stops the command: one signal after the other, until the server says that it has ended. Its output is read on and
+    /// thrown away, since a command that cannot write may not be able to end either.
+    async fn stop(&mut self, write: &ChannelWriteHalf<Msg>) -> Stop {
+        let mut stop = Stop { sent: Vec::new(), confirmed: self.status.ended() };
+        for (signal, name, patience) in SIGNALS {
+            if stop.confirmed || self.status.closed {
+                break;
+            }
+            let attempt = async {
+                write.signal(signal).await.map_err(|_| ())?;
+                stop.sent.push(name);
+                while !self.status.ended() {
+                    if let Some(End::Closed) = { let message = self.read.wait().await; self.note(message) } {
+                        return Err(());
+                    }
+                }
+                Ok(())
+            };
+            // Time that is up is the reason for the next signal; a channel that is gone ends the loop.
+            if let Ok(Err(())) = timeout(patience, attempt).await {
+                break;
+            }
+            stop.confirmed = self.status.ended();
+        }
+        stop.confirmed = self.status.ended();
+        stop
+    }
+}
+
+fn signal_name_of(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.clone(),
+        known => format!("{known:?}"),
+    }
+}
+
+/// Writes standard input and closes it. Errors are not told: the reading side sees the same loss, and a command that ends
+/// without reading all of its input is no error.
+async fn feed(write: &ChannelWriteHalf<Msg>, stdin: Option<Bytes>) {
+    if let Some(stdin) = stdin
+        && write.data_bytes(stdin).await.is_err()
+    {
+        return;
+    }
+    let _ = write.eof().await;
+}

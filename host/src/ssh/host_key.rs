@@ -1,0 +1,262 @@
+//! Whether the key that a server shows is trusted: by a pinned fingerprint, else by the known_hosts files.
+//!
+//! Always strict: nothing here writes a key down, and there is no answer but `Trusted` with which a connection goes on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use russh::Preferred;
+use russh::keys::{Algorithm, HashAlg, PublicKey};
+
+use super::known_hosts::{self, Line, Marker};
+
+/// Where host keys are looked up. Read afresh for every connection, so that a key trusted in another window counts at once.
+#[derive(Clone, Debug)]
+pub struct HostKeys {
+    files: Vec<PathBuf>,
+}
+
+impl HostKeys {
+    /// The user's file, the system's, and ours in the data directory.
+    pub fn new(data_dir: &Path) -> Self {
+        let mut files = Vec::new();
+        if let Some(home) = std::env::home_dir() {
+            files.push(home.join(".ssh/known_hosts"));
+        }
+        files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
+        files.push(data_dir.join("known_hosts"));
+        HostKeys { files }
+    }
+
+    /// Exactly these files, in this order.
+    pub fn from_files(files: Vec<PathBuf>) -> Self {
+        HostKeys { files }
+    }
+
+    /// What the files say about a server. A file that does not exist says nothing; one that cannot be read is an error,
+    /// because it could hold a revocation.
+    pub async fn lookup(&self, host: &str, port: u16) -> Result<Vec<Known>, (PathBuf, io::Error)> {
+        let name = known_hosts::lookup_name(host, port);
+        let mut known = Vec::new();
+        for file in &self.files {
+            match tokio::fs::read(file).await {
+                Ok(bytes) => {
+                    let lines = known_hosts::find(&String::from_utf8_lossy(&bytes), &name);
+                    known.extend(lines.into_iter().map(|line| Known { file: file.clone(), line }));
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err((file.clone(), error)),
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// A line about the server, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    pub file: PathBuf,
+    pub line: Line,
+}
+
+/// What is to be thought of a host key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Trusted,
+    /// Nothing is known about this server.
+    Unknown {
+        fingerprint: String,
+        key_type: String,
+        /// A certificate authority is known for the host, which never makes a plain key trusted.
+        authority_only: bool,
+    },
+    /// Something else is known about this server: another key, or only keys of other types. The latter counts as changed,
+    /// because the known types were asked for first: the server had its chance to show a known key.
+    Changed {
+        fingerprint: String,
+        key_type: String,
+        /// `None`: it is the pinned fingerprint that differs.
+        at: Option<(PathBuf, usize)>,
+        expected: Vec<String>,
+    },
+    /// The key is marked `@revoked`.
+    Revoked { fingerprint: String, file: PathBuf, line: usize },
+}
+
+/// A key's fingerprint as OpenSSH writes it: `SHA256:…`.
+pub fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// Judges the key that a server showed. A revocation counts before everything; a pin decides alone where there is one.
+pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decision {
+    let shown = fingerprint(offered);
+    let key_type = offered.algorithm().as_str().to_owned();
+    let same = |entry: &&Known| entry.line.key.key_data() == offered.key_data();
+    if let Some(entry) = known.iter().filter(|entry| entry.line.marker == Marker::Revoked).find(same) {
+        return Decision::Revoked { fingerprint: shown, file: entry.file.clone(), line: entry.line.number };
+    }
+    if let Some(pin) = pin {
+        // OpenSSH leaves the padding out; people and other programs don't always.
+        if pin.trim().trim_end_matches('=') == shown {
+            return Decision::Trusted;
+        }
+        return Decision::Changed { fingerprint: shown, key_type, at: None, expected: vec![pin.trim().to_owned()] };
+    }
+    let plain: Vec<&Known> = known.iter().filter(|entry| entry.line.marker == Marker::None).collect();
+    if plain.iter().any(|entry| same(entry)) {
+        return Decision::Trusted;
+    }
+    let mut expected: Vec<&Known> = plain.iter().copied().filter(|entry| entry.line.key.algorithm() == offered.algorithm()).collect();
+    if expected.is_empty() {
+        expected = plain;
+    }
+    match expected.first() {
+        Some(first) => Decision::Changed {
+            fingerprint: shown,
+            key_type,
+            at: Some((first.file.clone(), first.line.number)),
+            expected: expected.iter().map(|entry| fingerprint(&entry.line.key)).collect(),
+        },
+        None => {
+            let authority_only = known.iter().any(|entry| entry.line.marker == Marker::CertAuthority);
+            Decision::Unknown { fingerprint: shown, key_type, authority_only }
+        }
+    }
+}
+
+/// The host-key algorithms to ask for: those of which a key is known first, because the server shows its key of the first
+/// one that it has. With a pin the known key with that fingerprint goes first.
+pub fn preferred_algorithms(pin: Option<&str>, known: &[Known]) -> Vec<Algorithm> {
+    let wanted = |algorithm: &Algorithm| {
+        known.iter().any(|entry| {
+            entry.line.marker == Marker::None
+                && same_key_type(&entry.line.key.algorithm(), algorithm)
+                && pin.is_none_or(|pin| pin.trim().trim_end_matches('=') == fingerprint(&entry.line.key))
+        })
+    };
+    // SHA-1 signatures prove nothing any more, so the last of the library's list, plain ssh-rsa, is never offered.
+    let all = Preferred::DEFAULT.key.iter().filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None });
+    let (mut first, rest): (Vec<Algorithm>, Vec<Algorithm>) = all.cloned().partition(wanted);
+    first.extend(rest);
+    first
+}
+
+/// An RSA key serves several signature algorithms.
+fn same_key_type(key: &Algorithm, algorithm: &Algorithm) -> bool {
+    match (key, algorithm) {
+        (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
+        _ => key == algorithm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use russh::keys::{EcdsaCurve, PrivateKey};
+
+    use super::*;
+
+    fn key(algorithm: Algorithm) -> PublicKey {
+        PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm).unwrap().public_key().clone()
+    }
+
+    fn ecdsa() -> Algorithm {
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }
+    }
+
+    fn known(number: usize, marker: Marker, key: &PublicKey) -> Known {
+        Known { file: PathBuf::from("/known_hosts"), line: Line { number, marker, key: key.clone() } }
+    }
+
+    #[test]
+    fn a_known_key_is_trusted_also_beside_others() {
+        let (ours, other, third) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519), key(ecdsa()));
+        let lines = [known(1, Marker::None, &other), known(2, Marker::None, &third), known(3, Marker::None, &ours)];
+        assert_eq!(decide(None, &lines, &ours), Decision::Trusted);
+    }
+
+    #[test]
+    fn a_server_without_lines_is_unknown() {
+        let offered = key(Algorithm::Ed25519);
+        let Decision::Unknown { fingerprint: shown, key_type, authority_only } = decide(None, &[], &offered) else { panic!() };
+        assert!(shown.starts_with("SHA256:") && key_type == "ssh-ed25519" && !authority_only);
+    }
+
+    #[test]
+    fn an_authority_never_makes_a_plain_key_trusted() {
+        let offered = key(Algorithm::Ed25519);
+        // Not even when the key is the authority's own.
+        let decision = decide(None, &[known(1, Marker::CertAuthority, &offered)], &offered);
+        assert!(matches!(decision, Decision::Unknown { authority_only: true, .. }), "{decision:?}");
+    }
+
+    #[test]
+    fn another_key_of_the_same_type_is_changed() {
+        let (offered, first, second, third) = (key(Algorithm::Ed25519), key(ecdsa()), key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let lines = [known(1, Marker::None, &first), known(4, Marker::None, &second), known(5, Marker::None, &third)];
+        let Decision::Changed { at, expected, .. } = decide(None, &lines, &offered) else { panic!() };
+        assert_eq!(at, Some((PathBuf::from("/known_hosts"), 4)));
+        assert_eq!(expected, [fingerprint(&second), fingerprint(&third)]);
+    }
+
+    #[test]
+    fn a_key_of_another_type_than_the_known_one_is_changed() {
+        let (offered, first) = (key(Algorithm::Ed25519), key(ecdsa()));
+        let Decision::Changed { at, expected, .. } = decide(None, &[known(7, Marker::None, &first)], &offered) else { panic!() };
+        assert_eq!((at, expected), (Some((PathBuf::from("/known_hosts"), 7)), vec![fingerprint(&first)]));
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_whatever_else_speaks_for_it() {
+        let offered = key(Algorithm::Ed25519);
+        let lines = [known(1, Marker::None, &offered), known(2, Marker::Revoked, &offered)];
+        let pin = fingerprint(&offered);
+        for pin in [None, Some(pin.as_str())] {
+            assert!(matches!(decide(pin, &lines, &offered), Decision::Revoked { line: 2, .. }));
+        }
+    }
+
+    #[test]
+    fn the_revocation_of_another_key_says_nothing() {
+        let (offered, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        assert!(matches!(decide(None, &[known(1, Marker::Revoked, &other)], &offered), Decision::Unknown { .. }));
+        let lines = [known(1, Marker::Revoked, &other), known(2, Marker::None, &offered)];
+        assert_eq!(decide(None, &lines, &offered), Decision::Trusted);
+    }
+
+    #[test]
+    fn a_pin_decides_alone() {
+        let (offered, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let pin = fingerprint(&offered);
+        assert_eq!(decide(Some(&pin), &[known(1, Marker::None, &other)], &offered), Decision::Trusted);
+        assert_eq!(decide(Some(&format!(" {pin}= ")), &[], &offered), Decision::Trusted);
+        let wrong = fingerprint(&other);
+        for pin in [wrong.as_str(), "", "SHA256:", "MD5:00:11"] {
+            let decision = decide(Some(pin), &[known(1, Marker::None, &offered)], &offered);
+            assert!(matches!(&decision, Decision::Changed { at: None, expected, .. } if expected == &[pin]), "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn the_types_that_are_known_are_asked_for_first() {
+        let (ec, ed) = (key(ecdsa()), key(Algorithm::Ed25519));
+        assert_eq!(preferred_algorithms(None, &[]).first(), Some(&Algorithm::Ed25519));
+        assert_eq!(preferred_algorithms(None, &[known(1, Marker::None, &ec)]).first(), Some(&ecdsa()));
+        // What is revoked or an authority's is not what the server should show.
+        for marker in [Marker::Revoked, Marker::CertAuthority] {
+            assert_eq!(preferred_algorithms(None, &[known(1, marker, &ec)]).first(), Some(&Algorithm::Ed25519));
+        }
+        let both = [known(1, Marker::None, &ec), known(2, Marker::None, &ed)];
+        assert_eq!(preferred_algorithms(Some(&fingerprint(&ec)), &both).first(), Some(&ecdsa()));
+        assert!(!preferred_algorithms(None, &both).contains(&Algorithm::Rsa { hash: None }));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_an_error_and_a_missing_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = HostKeys::from_files(vec![folder.path().join("missing")]);
+        assert_eq!(keys.lookup("web", 22).await.unwrap(), []);
+        let keys = HostKeys::from_files(vec![folder.path().to_owned()]);
+        assert_eq!(keys.lookup("web", 22).await.unwrap_err().0, folder.path());
+    }
+}

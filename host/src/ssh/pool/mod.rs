@@ -1,0 +1,456 @@
+//! Connections shared by all calls: reuse first, open more up to the limit, else wait in turn.
+//!
+//! Not the bookkeeping of who waits for what (`places`) and not what is done with a channel (`exec`).
+
+mod places;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use russh::client::Msg;
+use russh::Channel;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::places::Place;
+use self::places::{Connection, Grant, Opening, Places};
+use super::bounds::Bounds;
+use super::error::{Endpoint, SshError, Step};
+use super::host_key::HostKeys;
+use super::lease::Lease;
+use super::session::{self, Session};
+use super::target::Target;
+use crate::call::Call;
+use crate::config::Settings;
+use crate::error::Problem;
+
+/// A connection that does not answer a channel open within this time gets no more of them.
+const CHANNEL_LIMIT: Duration = Duration::from_secs(15);
+/// A server that refuses channels on an idle connection is asked again for this long: it may be late in freeing old ones.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for goodbyes.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+
+/// The operator's limits, per server.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    pub max_connections: usize,
+    /// Kept open once used, however long they are idle.
+    pub min_connections: usize,
+    pub idle_timeout: Duration,
+    pub keep_alive_interval: Option<Duration>,
+}
+
+impl From<&Settings> for PoolSettings {
+    fn from(settings: &Settings) -> Self {
+        PoolSettings {
+            max_connections: settings.max_connections_per_server,
+            min_connections: settings.min_connections_per_server,
+            idle_timeout: settings.idle_timeout,
+            keep_alive_interval: settings.keep_alive_interval,
+        }
+    }
+}
+
+/// The connections to all servers. Cheap to clone; the last clone that goes ends them.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    settings: PoolSettings,
+    keys: HostKeys,
+    /// By alias. A plain lock: held for a look-up, never across an await.
+    servers: Mutex<BTreeMap<String, Arc<Places<Session>>>>,
+    /// Wakes the idle closer.
+    idle: Arc<Notify>,
+    /// The idle closer was started.
+    closer: AtomicBool,
+    /// Owns every task of the pool.
+    tracker: TaskTracker,
+    closed: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+impl Connection for Session {
+    fn is_closed(&self) -> bool {
+        Session::is_closed(self)
+    }
+}
+
+/// One server's part of [`Pool::stats`].
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerStats {
+    pub alias: String,
+    pub connections: Vec<ConnectionStats>,
+    /// Calls that wait for a place.
+    pub waiting: usize,
+    pub max_connections: usize,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionStats {
+    /// In use now.
+    pub channels: usize,
+    /// How many channels it is given at most, as far as learned.
+    pub capacity: usize,
+    pub age_s: u64,
+    /// Absent while a channel is in use.
+    pub idle_s: Option<u64>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// `ok`, `off` or `dead`.
+    pub keep_alive: &'static str,
+}
+
+impl Pool {
+    pub fn new(settings: PoolSettings, keys: HostKeys) -> Self {
+        Pool(Arc::new(Inner {
+            settings,
+            keys,
+            servers: Mutex::default(),
+            idle: Arc::new(Notify::new()),
+            closer: AtomicBool::new(false),
+            tracker: TaskTracker::new(),
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Places<Session>>>> {
+        self.0.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places(&self, alias: &str) -> Arc<Places<Session>> {
+        let mut servers = self.servers();
+        if let Some(places) = servers.get(alias) {
+            return places.clone();
+        }
+        let settings = &self.0.settings;
+        let places = Arc::new(Places::new(alias, settings.max_connections, settings.min_connections, self.0.idle.clone()));
+        servers.insert(alias.to_owned(), places.clone());
+        places
+    }
+
+    /// Opens a session channel on a connection to `alias`.
+    ///
+    /// `target` is asked for only when a new connection is made, so that secrets are resolved no earlier and no more often.
+    /// Waits within the call's deadline and until it is cancelled; a new connection takes at most
+    /// [`CONNECT_LIMIT`](session::CONNECT_LIMIT). Dropping the future gives back whatever it held.
+    pub async fn channel<F, T>(&self, alias: &str, target: F, call: &Call) -> Result<Lease, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let places = self.places(alias);
+        if self.0.closed.is_cancelled() {
+            return Err(SshError::PoolClosed { at: places.endpoint() });
+        }
+        self.start_closer();
+        let bounds = Bounds::of(call);
+        let mut refusals = Refusals::default();
+        let mut again = false;
+        loop {
+            let place = match places.acquire(&bounds, again).await? {
+                Grant::Place(place) => place,
+                Grant::Failed(error) => return Err(error),
+                Grant::Open(opening) => match self.open(&places, opening, &target, &bounds).await? {
+                    Some(place) => place,
+                    None => continue,
+                },
+            };
+            let at = places.endpoint();
+            let fresh = place.fresh;
+            match self.open_channel(&at, place, &bounds).await {
+                Ok(lease) => return Ok(lease),
+                Err(Trouble::Out(error)) => return Err(error),
+                Err(Trouble::Refused { place, cause }) => {
+                    let others = place.refused();
+                    tracing::debug!(alias, others, %cause, "the server refused a channel");
+                    again = true;
+                    if others == 0 {
+                        refusals.wait(&at, cause, &bounds).await?;
+                    }
+                }
+                // Nothing was run on it yet: the call goes on with another connection and nobody notices.
+                Err(Trouble::Dead { place, cause }) => {
+                    places.forget(place.connection());
+                    drop(place);
+                    tracing::debug!(alias, %cause, "a connection was found dead");
+                    if fresh {
+                        return Err(SshError::Lost { at, step: Step::Channel, cause: Arc::new(cause) });
+                    }
+                    again = true;
+                }
+            }
+        }
+    }
+
+    /// Makes a new connection. `None`: it is no longer wanted, or a place on another one is to be waited for.
+    async fn open<F, T>(
+        &self,
+        places: &Arc<Places<Session>>,
+        opening: Opening<Session>,
+        target: &F,
+        bounds: &Bounds,
+    ) -> Result<Option<Place<Session>>, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let made = async {
+            let at = places.endpoint();
+            let target = bounds.step(&at, Step::Resolve, target()).await?.map_err(|problem| SshError::Target(Box::new(problem)))?;
+            places.set_endpoint(session::endpoint(&target));
+            session::connect(&target, &self.0.keys, self.0.settings.keep_alive_interval, bounds).await
+        };
+        match made.await {
+            Ok(session) => match opening.opened(session) {
+                Ok(place) => {
+                    self.watch(places, place.connection());
+                    Ok(Some(place))
+                }
+                // The server was closed or changed while we connected.
+                Err(session) => {
+                    self.0.tracker.spawn(async move { session.disconnect().await });
+                    if self.0.closed.is_cancelled() { Err(SshError::PoolClosed { at: places.endpoint() }) } else { Ok(None) }
+                }
+            },
+            Err(error) => {
+                let others = opening.failed(&error);
+                tracing::debug!(%error, others, "no new connection");
+                // Those whose call has ended don't wait on.
+                if others && !matches!(error, SshError::Cancelled { .. }) && bounds.deadline.is_none_or(|end| end > Instant::now()) {
+                    Ok(None)
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Forgets a connection as soon as it ends, so that nobody is sent to it.
+    fn watch(&self, places: &Arc<Places<Session>>, session: &Arc<Session>) {
+        let (places, session) = (Arc::downgrade(places), Arc::downgrade(session));
+        let closed = self.0.closed.clone();
+        self.0.tracker.spawn(async move {
+            // Held only while waiting for the end, which comes also when everybody else has dropped the session: its
+            // stream is cut then, by the last owner but this one.
+            let Some(ended) = session.upgrade().map(|session| session.ended()) else { return };
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = closed.cancelled() => return,
+            }
+            if let (Some(places), Some(session)) = (places.upgrade(), session.upgrade()) {
+                tracing::debug!(alias = %places.endpoint().alias, "a connection has ended");
+                places.forget(&session);
+            }
+        });
+    }
+
+    /// Opens the channel. When the caller goes away in between, the channel that may still come is closed.
+    async fn open_channel(&self, at: &Arc<Endpoint>, place: Place<Session>, bounds: &Bounds) -> Result<Lease, Trouble> {
+        let session = place.connection().clone();
+        let open = Box::pin(async move { session.open_channel().await });
+        let mut opening = PendingChannel { at: at.clone(), parts: Some((open, place)), tracker: self.0.tracker.clone() };
+        let limit = bounds.within(CHANNEL_LIMIT);
+        let opened = match limit.step(at, Step::Channel, opening.wait()).await {
+            Ok(opened) => opened,
+            // The call's own end.
+            Err(error @ SshError::Cancelled { .. }) => return Err(Trouble::Out(error)),
+            Err(error) if limit.deadline == bounds.deadline => return Err(Trouble::Out(error)),
+            // Silence. What runs on the connection may go on, but nothing new is tried on it.
+            Err(_) => {
+                return match opening.take_place() {
+                    Some(place) => Err(Trouble::Dead { place, cause: russh::Error::ConnectionTimeout }),
+                    None => Err(Trouble::Out(SshError::PoolClosed { at: at.clone() })),
+                };
+            }
+        };
+        let Some((_, place)) = opening.parts.take() else { return Err(Trouble::Out(SshError::PoolClosed { at: at.clone() })) };
+        match opened {
+            Ok(channel) => {
+                place.succeeded();
+                Ok(Lease::new(at.clone(), channel, place, self.0.tracker.clone()))
+            }
+            Err(cause @ russh::Error::ChannelOpenFailure(_)) => Err(Trouble::Refused { place, cause }),
+            Err(cause) => Err(Trouble::Dead { place, cause }),
+        }
+    }
+
+    /// Starts the task that closes idle connections, once.
+    fn start_closer(&self) {
+        if self.0.closer.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let inner = Arc::downgrade(&self.0);
+        let (idle, closed) = (self.0.idle.clone(), self.0.closed.clone());
+        self.0.tracker.spawn(async move {
+            tokio::select! {
+                () = close_idle(inner, idle) => {}
+                () = closed.cancelled() => {}
+            }
+        });
+    }
+
+    /// Closes the connections to a server: it was removed, or its address or login was changed. Commands that run on them
+    /// are lost.
+    pub fn close(&self, alias: &str) {
+        let places = self.servers().get(alias).cloned();
+        for session in places.iter().flat_map(Places::clear) {
+            self.0.tracker.spawn(async move { session.disconnect().await });
+        }
+    }
+
+    /// Whether a live connection is there.
+    pub fn is_connected(&self, alias: &str) -> bool {
+        let places = self.servers().get(alias).cloned();
+        places.is_some_and(|places| places.usage().0.iter().any(|link| !link.connection.is_closed()))
+    }
+
+    /// Every server that has or had a connection, sorted by alias.
+    pub fn stats(&self) -> Vec<ServerStats> {
+        let servers: Vec<_> = self.servers().iter().map(|(alias, places)| (alias.clone(), places.clone())).collect();
+        let keep_alive = if self.0.settings.keep_alive_interval.is_some() { "ok" } else { "off" };
+        let one = |(alias, places): (String, Arc<Places<Session>>)| {
+            let (links, waiting) = places.usage();
+            let connections = links.into_iter().map(|link| ConnectionStats {
+                channels: link.channels,
+                capacity: link.capacity,
+                age_s: link.connection.opened.elapsed().as_secs(),
+                idle_s: link.idle_since.map(|since| since.elapsed().as_secs()),
+                bytes_in: link.connection.traffic.received.load(Ordering::Relaxed),
+                bytes_out: link.connection.traffic.sent.load(Ordering::Relaxed),
+                keep_alive: if link.connection.is_closed() { "dead" } else { keep_alive },
+            });
+            ServerStats { alias, connections: connections.collect(), waiting, max_connections: self.0.settings.max_connections }
+        };
+        servers.into_iter().map(one).collect()
+    }
+
+    /// Says goodbye to every server and ends every task of the pool. Calls that come later are refused.
+    pub async fn shutdown(&self) {
+        self.0.closed.cancel();
+        let servers: Vec<_> = std::mem::take(&mut *self.servers()).into_values().collect();
+        for places in servers {
+            places.close();
+            for session in places.clear() {
+                self.0.tracker.spawn(async move { session.disconnect().await });
+            }
+        }
+        self.0.tracker.close();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.0.tracker.wait()).await.is_err() {
+            tracing::debug!(tasks = self.0.tracker.len(), "connections did not end in time");
+        }
+    }
+
+    /// The pool's tasks that have not ended.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> usize {
+        self.0.tracker.len()
+    }
+}
+
+/// Why no channel came of a place.
+enum Trouble {
+    /// The call has ended.
+    Out(SshError),
+    Refused { place: Place<Session>, cause: russh::Error },
+    Dead { place: Place<Session>, cause: russh::Error },
+}
+
+type OpenFuture = Pin<Box<dyn Future<Output = Result<Channel<Msg>, russh::Error>> + Send>>;
+
+/// A channel that was asked for. The server may open it after the caller has gone, and it would stay open for ever: so the
+/// drop goes on waiting for it in a task, and closes it.
+struct PendingChannel {
+    at: Arc<Endpoint>,
+    parts: Option<(OpenFuture, Place<Session>)>,
+    tracker: TaskTracker,
+}
+
+impl PendingChannel {
+    async fn wait(&mut self) -> Result<Channel<Msg>, russh::Error> {
+        match &mut self.parts {
+            Some((open, _)) => open.await,
+            None => Err(russh::Error::Inconsistent),
+        }
+    }
+
+    fn take_place(&mut self) -> Option<Place<Session>> {
+        self.parts.take().map(|(_, place)| place)
+    }
+}
+
+impl Drop for PendingChannel {
+    fn drop(&mut self) {
+        let Some((open, place)) = self.parts.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (at, tracker) = (self.at.clone(), self.tracker.clone());
+        self.tracker.spawn_on(
+            async move {
+                if let Ok(Ok(channel)) = tokio::time::timeout(CHANNEL_LIMIT, open).await {
+                    drop(Lease::new(at, channel, place, tracker));
+                }
+            },
+            &runtime,
+        );
+    }
+}
+
+/// Refusals by a connection that has no channel at all.
+#[derive(Default)]
+struct Refusals {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Refusals {
+    /// Waits longer each time, and gives up in the end: such a server will never open one.
+    async fn wait(&mut self, at: &Arc<Endpoint>, cause: russh::Error, bounds: &Bounds) -> Result<(), SshError> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= REFUSAL_LIMIT {
+            return Err(SshError::ChannelRefused { at: at.clone(), cause: Arc::new(cause) });
+        }
+        let pause = Duration::from_millis(20 << self.count.min(5));
+        self.count += 1;
+        bounds.step(at, Step::Channel, sleep(pause)).await
+    }
+}
+
+/// Closes connections that are idle for too long: sleeps until the next one is due, or until one falls idle.
+async fn close_idle(inner: Weak<Inner>, idle: Arc<Notify>) {
+    loop {
+        let due = {
+            let Some(inner) = inner.upgrade() else { return };
+            let servers: Vec<_> = inner.servers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            let mut next: Option<Instant> = None;
+            for places in servers {
+                let (expired, due) = places.expire(inner.settings.idle_timeout);
+                for session in expired {
+                    inner.tracker.spawn(async move { session.disconnect().await });
+                }
+                next = match (next, due) {
+                    (Some(next), Some(due)) => Some(next.min(due)),
+                    (next, due) => next.or(due),
+                };
+            }
+            next
+        };
+        match due {
+            // Whatever falls idle meanwhile is due later than this.
+            Some(due) => sleep_until(due).await,
+            None => idle.notified().await,
+        }
+    }
+}

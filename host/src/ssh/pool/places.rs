@@ -1,0 +1,459 @@
+//! Who may use which connection of one server, and who may open another: the pool's bookkeeping, without any I/O.
+//!
+//! One lock per server guards plain data and is never held across an await. Whoever has to wait stands in one queue, first
+//! come, first served, and is handed what he waits for: a place on a connection, the permission to open a connection, or the
+//! error that everybody got who waited for the same connection.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::ssh::bounds::Bounds;
+use crate::ssh::error::{Endpoint, SshError, Step};
+use crate::ssh::session::CONNECT_LIMIT;
+
+/// Channels per connection at first. sshd frees its session slots late: with ten allowed, six in flight already get refusals.
+const FIRST_CAPACITY: usize = 4;
+/// OpenSSH's default for `MaxSessions`; more is never tried.
+const MAX_CAPACITY: usize = 10;
+/// A connection that takes longer to come up no longer keeps those who wait for it from opening their own. The same time
+/// passes between two looks at whether a new connection may be tried again.
+const SLOW_CONNECT: Duration = Duration::from_secs(2);
+/// After a connection could not be opened while others live, the server gets this long before the next try.
+const OPEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a pool shares.
+pub trait Connection: Send + Sync + 'static {
+    /// Known to be dead.
+    fn is_closed(&self) -> bool;
+}
+
+/// The connections of one server.
+pub struct Places<C: Connection> {
+    max: usize,
+    min: usize,
+    /// Wakes the idle closer, when a connection fell idle that may be closed.
+    idle: Arc<Notify>,
+    state: Mutex<State<C>>,
+}
+
+struct State<C: Connection> {
+    links: Vec<Link<C>>,
+    /// Connections that are being opened.
+    opening: usize,
+    capacity: Capacity,
+    queue: VecDeque<Waiter<C>>,
+    next: u64,
+    /// Counted up by `clear`: what was begun before it is not taken in any more.
+    epoch: u64,
+    no_open_before: Option<Instant>,
+    at: Arc<Endpoint>,
+}
+
+struct Link<C> {
+    id: u64,
+    connection: Arc<C>,
+    used: usize,
+    idle_since: Instant,
+}
+
+struct Waiter<C: Connection> {
+    id: u64,
+    reply: oneshot::Sender<Grant<C>>,
+}
+
+/// How many channels a connection is given: learned from the server's refusals, since it does not tell.
+#[derive(Debug)]
+struct Capacity {
+    now: usize,
+    /// Successful opens of the last place in a row.
+    streak: usize,
+    /// How many of them it takes to try one more; doubled by each refusal, so that trying gets rare.
+    wanted: usize,
+}
+
+impl Capacity {
+    fn succeeded(&mut self, used: usize) {
+        if used < self.now {
+            return;
+        }
+        self.streak += 1;
+        if self.streak >= self.wanted && self.now < MAX_CAPACITY {
+            self.now += 1;
+            self.streak = 0;
+        }
+    }
+
+    fn refused(&mut self, others: usize) {
+        self.now = others.clamp(1, self.now);
+        self.streak = 0;
+        self.wanted = (self.wanted * 2).min(4096);
+    }
+}
+
+/// What a caller gets.
+pub enum Grant<C: Connection> {
+    Place(Place<C>),
+    /// Open a connection.
+    Open(Opening<C>),
+    /// The connection that was waited for could not be opened.
+    Failed(SshError),
+}
+
+/// One channel's place on a connection; given back when dropped.
+pub struct Place<C: Connection> {
+    places: Arc<Places<C>>,
+    link: u64,
+    connection: Arc<C>,
+    /// Taken from a connection that was opened for this caller just now.
+    pub fresh: bool,
+    held: bool,
+}
+
+/// The permission to open one connection; given back when dropped.
+pub struct Opening<C: Connection> {
+    places: Arc<Places<C>>,
+    epoch: u64,
+    held: bool,
+}
+
+/// How a connection is used.
+pub struct Usage<C> {
+    pub connection: Arc<C>,
+    pub channels: usize,
+    pub capacity: usize,
+    pub idle_since: Option<Instant>,
+}
+
+impl<C: Connection> Places<C> {
+    pub fn new(alias: &str, max: usize, min: usize, idle: Arc<Notify>) -> Self {
+        Places {
+            max: max.max(1),
+            min,
+            idle,
+            state: Mutex::new(State {
+                links: Vec::new(),
+                opening: 0,
+                capacity: Capacity { now: FIRST_CAPACITY, streak: 0, wanted: 16 },
+                queue: VecDeque::new(),
+                next: 0,
+                epoch: 0,
+                no_open_before: None,
+                at: Arc::new(Endpoint { alias: alias.to_owned(), host: String::new(), port: 0 }),
+            }),
+        }
+    }
+
+    /// The data is plain counters, right at every moment: a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server as errors name it: with its address once somebody has connected.
+    pub fn endpoint(&self) -> Arc<Endpoint> {
+        self.lock().at.clone()
+    }
+
+    pub fn set_endpoint(&self, at: Arc<Endpoint>) {
+        self.lock().at = at;
+    }
+
+    /// A place on a connection, or the permission to open one; waits in the queue where neither is free.
+    /// `again` goes in front of those who wait: the caller had his turn and was refused by the server.
+    pub async fn acquire(self: &Arc<Self>, bounds: &Bounds, again: bool) -> Result<Grant<C>, SshError> {
+        let (id, mut receiver) = {
+            let mut state = self.lock();
+            if state.queue.is_empty() || again {
+                if let Some(place) = self.take(&mut state) {
+                    return Ok(Grant::Place(place));
+                }
+            }
+            if self.wants_connection(&state, state.queue.len() + 1) {
+                return Ok(Grant::Open(self.open(&mut state)));
+            }
+            let (reply, receiver) = oneshot::channel();
+            state.next += 1;
+            let id = state.next;
+            let waiter = Waiter { id, reply };
+            if again { state.queue.push_front(waiter) } else { state.queue.push_back(waiter) }
+            (id, receiver)
+        };
+        let _leave = Leave { places: self, id };
+        let at = self.endpoint();
+        bounds
+            .step(&at, Step::Pool, async {
+                loop {
+                    tokio::select! {
+                        biased;
+                        granted = &mut receiver => {
+                            return granted.map_err(|_| SshError::PoolClosed { at: at.clone() });
+                        }
+                        () = sleep_until(Instant::now() + SLOW_CONNECT) => {
+                            if let Some(opening) = self.lose_patience(id) {
+                                return Ok(Grant::Open(opening));
+                            }
+                        }
+                    }
+                }
+            })
+            .await?
+    }
+
+    /// A free place on the connection that is used least, so that no channel shares more than it must.
+    fn take(self: &Arc<Self>, state: &mut State<C>) -> Option<Place<C>> {
+        let capacity = state.capacity.now;
+        let free = state.links.iter_mut().filter(|link| link.used < capacity && !link.connection.is_closed());
+        let link = free.min_by_key(|link| link.used)?;
+        link.used += 1;
+        Some(Place { places: self.clone(), link: link.id, connection: link.connection.clone(), fresh: false, held: true })
+    }
+
+    fn may_open(&self, state: &State<C>) -> bool {
+        let live = state.links.iter().filter(|link| !link.connection.is_closed()).count();
+        live + state.opening < self.max && state.no_open_before.is_none_or(|time| time <= Instant::now())
+    }
+
+    /// Whether so many waiting callers need one more connection than those that are being opened: each of these will serve
+    /// its opener and `capacity - 1` others.
+    fn wants_connection(&self, state: &State<C>, waiting: usize) -> bool {
+        self.may_open(state) && waiting > state.opening * (state.capacity.now - 1)
+    }
+
+    fn open(self: &Arc<Self>, state: &mut State<C>) -> Opening<C> {
+        state.opening += 1;
+        Opening { places: self.clone(), epoch: state.epoch, held: true }
+    }
+
+    /// The waiter `id` has waited long: he may open his own connection, where there is room for one.
+    fn lose_patience(self: &Arc<Self>, id: u64) -> Option<Opening<C>> {
+        let mut state = self.lock();
+        if !self.may_open(&state) {
+            return None;
+        }
+        let position = state.queue.iter().position(|waiter| waiter.id == id)?;
+        state.queue.remove(position);
+        Some(self.open(&mut state))
+    }
+
+    /// Hands out what is free, to the first in the queue first.
+    fn serve(self: &Arc<Self>) {
+        // What somebody who left at this moment was given; dropped only after the lock is released, since that takes it again.
+        let mut undeliverable = Vec::new();
+        {
+            let mut state = self.lock();
+            while !state.queue.is_empty() {
+                let grant = if let Some(place) = self.take(&mut state) {
+                    Grant::Place(place)
+                } else if self.wants_connection(&state, state.queue.len()) {
+                    Grant::Open(self.open(&mut state))
+                } else {
+                    break;
+                };
+                if let Some(waiter) = state.queue.pop_front()
+                    && let Err(grant) = waiter.reply.send(grant)
+                {
+                    undeliverable.push(grant);
+                }
+            }
+        }
+        drop(undeliverable);
+    }
+
+    /// Forgets a connection that is dead.
+    pub fn forget(self: &Arc<Self>, connection: &Arc<C>) {
+        let gone = {
+            let mut state = self.lock();
+            let position = state.links.iter().position(|link| Arc::ptr_eq(&link.connection, connection));
+            position.map(|position| state.links.swap_remove(position))
+        };
+        drop(gone);
+        self.serve();
+    }
+
+    /// Takes every connection out, for the caller to close. Those that wait go on to open new ones.
+    pub fn clear(self: &Arc<Self>) -> Vec<Arc<C>> {
+        let links = {
+            let mut state = self.lock();
+            state.epoch += 1;
+            state.no_open_before = None;
+            std::mem::take(&mut state.links)
+        };
+        self.serve();
+        links.into_iter().map(|link| link.connection).collect()
+    }
+
+    /// Sends everybody away who waits.
+    pub fn close(&self) {
+        let queue = std::mem::take(&mut self.lock().queue);
+        drop(queue);
+    }
+
+    /// Takes out the connections that were idle for `timeout`, but the last `min`; also says when to look again.
+    pub fn expire(&self, timeout: Duration) -> (Vec<Arc<C>>, Option<Instant>) {
+        let mut expired = Vec::new();
+        let mut state = self.lock();
+        let now = Instant::now();
+        loop {
+            if state.links.len() <= self.min {
+                return (expired, None);
+            }
+            let idle = state.links.iter().enumerate().filter(|(_, link)| link.used == 0);
+            let Some((position, due)) = idle.map(|(index, link)| (index, link.idle_since + timeout)).min_by_key(|(_, due)| *due) else {
+                return (expired, None);
+            };
+            if due > now {
+                return (expired, Some(due));
+            }
+            expired.push(state.links.swap_remove(position).connection);
+        }
+    }
+
+    pub fn usage(&self) -> (Vec<Usage<C>>, usize) {
+        let state = self.lock();
+        let usage = state.links.iter().map(|link| Usage {
+            connection: link.connection.clone(),
+            channels: link.used,
+            capacity: state.capacity.now,
+            idle_since: (link.used == 0).then_some(link.idle_since),
+        });
+        (usage.collect(), state.queue.len())
+    }
+
+    fn leave(self: &Arc<Self>, id: u64) {
+        self.lock().queue.retain(|waiter| waiter.id != id);
+    }
+}
+
+/// Takes a waiter out of the queue, however the waiting ends.
+struct Leave<'a, C: Connection> {
+    places: &'a Arc<Places<C>>,
+    id: u64,
+}
+
+impl<C: Connection> Drop for Leave<'_, C> {
+    fn drop(&mut self) {
+        self.places.leave(self.id);
+    }
+}
+
+impl<C: Connection> Place<C> {
+    pub fn connection(&self) -> &Arc<C> {
+        &self.connection
+    }
+
+    /// The server opened a channel on this place.
+    pub fn succeeded(&self) {
+        let grown = {
+            let mut state = self.places.lock();
+            let Some(used) = state.links.iter().find(|link| link.id == self.link).map(|link| link.used) else { return };
+            let before = state.capacity.now;
+            state.capacity.succeeded(used);
+            state.capacity.now > before
+        };
+        if grown {
+            self.places.serve();
+        }
+    }
+
+    /// The server refused a channel on this place, which is given back. Returns how many other channels the connection had:
+    /// with none at all, it is not this place that was one too many.
+    pub fn refused(self) -> usize {
+        let mut state = self.places.lock();
+        let others = state.links.iter().find(|link| link.id == self.link).map_or(0, |link| link.used.saturating_sub(1));
+        state.capacity.refused(others);
+        others
+    }
+}
+
+impl<C: Connection> Drop for Place<C> {
+    fn drop(&mut self) {
+        if !std::mem::take(&mut self.held) {
+            return;
+        }
+        let idle = {
+            let mut state = self.places.lock();
+            let links = state.links.len();
+            let Some(link) = state.links.iter_mut().find(|link| link.id == self.link) else { return };
+            link.used = link.used.saturating_sub(1);
+            link.idle_since = Instant::now();
+            link.used == 0 && links > self.places.min
+        };
+        self.places.serve();
+        if idle {
+            self.places.idle.notify_one();
+        }
+    }
+}
+
+impl<C: Connection> Opening<C> {
+    /// The connection is open: its first place goes to the opener, the others to those who wait. `Err` gives it back, when
+    /// all connections were closed in the meantime.
+    pub fn opened(mut self, connection: C) -> Result<Place<C>, C> {
+        self.held = false;
+        let places = self.places.clone();
+        let place = {
+            let mut state = places.lock();
+            state.opening = state.opening.saturating_sub(1);
+            if state.epoch != self.epoch {
+                return Err(connection);
+            }
+            state.next += 1;
+            let (id, connection) = (state.next, Arc::new(connection));
+            state.no_open_before = None;
+            state.links.push(Link { id, connection: connection.clone(), used: 1, idle_since: Instant::now() });
+            Place { places: places.clone(), link: id, connection, fresh: true, held: true }
+        };
+        places.serve();
+        Ok(place)
+    }
+
+    /// The connection could not be opened. `true`: others live, so the opener goes back to waiting for a place there.
+    /// Else everybody who waited gets the same error: a wrong password is not tried once per waiting call.
+    pub fn failed(mut self, error: &SshError) -> bool {
+        self.held = false;
+        let places = self.places.clone();
+        let mut queue = VecDeque::new();
+        let others = {
+            let mut state = places.lock();
+            state.opening = state.opening.saturating_sub(1);
+            let others = state.links.iter().any(|link| !link.connection.is_closed());
+            if others {
+                state.no_open_before = Some(Instant::now() + OPEN_PAUSE);
+            } else if state.opening == 0 && is_shared(error) {
+                queue = std::mem::take(&mut state.queue);
+            }
+            others
+        };
+        for waiter in queue {
+            // Somebody who has left needs no error.
+            let _ = waiter.reply.send(Grant::Failed(error.clone()));
+        }
+        places.serve();
+        others
+    }
+}
+
+/// Whether an error says something about the server, and not only about the call that was connecting.
+fn is_shared(error: &SshError) -> bool {
+    match error {
+        SshError::Cancelled { .. } => false,
+        SshError::Timeout { after, .. } => *after >= CONNECT_LIMIT,
+        SshError::Jump { source, .. } => is_shared(source),
+        _ => true,
+    }
+}
+
+impl<C: Connection> Drop for Opening<C> {
+    fn drop(&mut self) {
+        if std::mem::take(&mut self.held) {
+            {
+                let mut state = self.places.lock();
+                state.opening = state.opening.saturating_sub(1);
+            }
+            self.places.serve();
+        }
+    }
+}

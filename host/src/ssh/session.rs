@@ -1,0 +1,351 @@
+//! One SSH connection: resolve, connect (through jump servers where there are any), verify the host key, log in.
+//!
+//! Not how connections are shared: that is the pool.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use russh::client::{self, Config, Handle, Msg};
+use russh::keys::PublicKeyOrCertificate;
+use russh::{Channel, Disconnect, Preferred, cipher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::auth;
+use super::bounds::Bounds;
+use super::error::{Endpoint, SshError, Step};
+use super::host_key::{self, Decision, HostKeys, Known};
+use super::target::Target;
+use super::tcp::{self, Traffic, Wire};
+
+/// From the first packet to being logged in, all jump servers together.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// More hops than anybody needs; a chain that is longer goes round in a circle.
+const MAX_JUMPS: usize = 8;
+/// Messages that wait in a channel until they are read: with packets of 32 KiB at most 1 MiB each.
+const CHANNEL_BUFFER: usize = 32;
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// A connection that is logged in. Dropping it ends it.
+pub struct Session {
+    pub traffic: Arc<Traffic>,
+    pub opened: Instant,
+    /// The target itself.
+    link: Link,
+    /// The connections to the jump servers, kept because this one runs inside the last of them.
+    hops: Vec<Link>,
+}
+
+/// The host key with which a server proved who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerKey {
+    /// As OpenSSH writes it: `SHA256:…`.
+    pub fingerprint: String,
+    pub key_type: String,
+}
+
+/// One SSH connection of the way.
+struct Link {
+    handle: Handle<Client>,
+    key: Arc<OnceLock<ServerKey>>,
+    /// Fires when the connection has ended, for whatever reason.
+    ended: CancellationToken,
+    /// Cuts the stream when the link is dropped, so that nothing of it stays.
+    _cut: DropGuard,
+}
+
+/// Connects and logs in within [`CONNECT_LIMIT`] and the bounds of the call.
+pub async fn connect(
+    target: &Target,
+    keys: &HostKeys,
+    keep_alive: Option<Duration>,
+    bounds: &Bounds,
+) -> Result<Session, SshError> {
+    let bounds = bounds.within(CONNECT_LIMIT);
+    // From the nearest server to the target itself.
+    let mut route = vec![target];
+    while let Some(jump) = route.last().and_then(|last| last.jump.as_deref()) {
+        if route.len() > MAX_JUMPS {
+            let problem = crate::error::Problem::invalid(format!("{} is reached through more than {MAX_JUMPS} jump servers", target.alias));
+            return Err(SshError::Target(Box::new(problem)));
+        }
+        route.push(jump);
+    }
+    let traffic = Arc::new(Traffic::default());
+    let mut hops: Vec<Link> = Vec::new();
+    let mut through: Option<&Target> = None;
+    for hop in route.into_iter().rev() {
+        let last = std::ptr::eq(hop, target);
+        let made = connect_hop(hop, hops.last().zip(through), keys, keep_alive, &traffic, &bounds).await;
+        match made {
+            Ok(link) if last => return Ok(Session { traffic, opened: Instant::now(), link, hops }),
+            Ok(link) => hops.push(link),
+            Err(error) if last => return Err(error),
+            Err(error) => {
+                return Err(SshError::Jump { at: endpoint(target), jump: hop.alias.clone(), source: Box::new(error) });
+            }
+        }
+        through = Some(hop);
+    }
+    // The route always ends with the target.
+    Err(SshError::PoolClosed { at: endpoint(target) })
+}
+
+/// The server as errors name it.
+pub fn endpoint(target: &Target) -> Arc<Endpoint> {
+    Arc::new(Endpoint { alias: target.alias.clone(), host: target.host.clone(), port: target.port })
+}
+
+async fn connect_hop(
+    target: &Target,
+    through: Option<(&Link, &Target)>,
+    keys: &HostKeys,
+    keep_alive: Option<Duration>,
+    traffic: &Arc<Traffic>,
+    bounds: &Bounds,
+) -> Result<Link, SshError> {
+    let at = endpoint(target);
+    let known = bounds.step(&at, Step::HostKey, keys.lookup(&target.host, target.port)).await?;
+    let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
+    let config = Arc::new(config(host_key::preferred_algorithms(target.pin.as_deref(), &known), keep_alive));
+    let ended = CancellationToken::new();
+    let cut = CancellationToken::new();
+    let key = Arc::new(OnceLock::new());
+    let client = Client { pin: target.pin.clone(), known, shown: Arc::clone(&key), _ended: ended.clone().drop_guard() };
+    // From here on giving up, also by being dropped, cuts the stream.
+    let guard = cut.clone().drop_guard();
+    let mut handle = match through {
+        None => {
+            let addresses = bounds.step(&at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
+            let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
+            let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
+            let stream = bounds.step(&at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
+            let stream = stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })?;
+            handshake(config, Wire::new(stream, traffic.clone(), cut), client, &at, bounds).await?
+        }
+        Some((hop, by)) => {
+            let open = hop.handle.channel_open_direct_tcpip(target.host.as_str(), target.port.into(), "127.0.0.1", 0);
+            let channel = bounds.step(&at, Step::Connect, open).await?;
+            let channel =
+                channel.map_err(|cause| SshError::Forward { at: at.clone(), jump: by.alias.clone(), cause: Arc::new(cause) })?;
+            // The bytes are counted once, where they leave this machine.
+            let inner = Arc::new(Traffic::default());
+            handshake(config, Wire::new(channel.into_stream(), inner, cut), client, &at, bounds).await?
+        }
+    };
+    bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at)).await??;
+    Ok(Link { handle, key, ended, _cut: guard })
+}
+
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    config: Arc<Config>,
+    stream: S,
+    client: Client,
+    at: &Arc<Endpoint>,
+    bounds: &Bounds,
+) -> Result<Handle<Client>, SshError> {
+    bounds.step(at, Step::Handshake, client::connect_stream(config, stream, client)).await?.map_err(|failure| match failure {
+        Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only }) => {
+            SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only }
+        }
+        Failure::HostKey(Decision::Changed { fingerprint, key_type, at: file, expected }) => {
+            SshError::HostKeyChanged { at: at.clone(), fingerprint, key_type, file, expected }
+        }
+        Failure::HostKey(Decision::Revoked { fingerprint, file, line }) => {
+            SshError::HostKeyRevoked { at: at.clone(), fingerprint, file, line }
+        }
+        Failure::HostKey(Decision::Trusted) => SshError::Handshake { at: at.clone(), cause: Arc::new(russh::Error::UnknownKey) },
+        Failure::Wire(cause) => SshError::Handshake { at: at.clone(), cause: Arc::new(cause) },
+    })
+}
+
+fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<Duration>) -> Config {
+    let mut ciphers = vec![cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
+    // With instructions for it AES-GCM is a third faster than ChaCha20; without them it is slower and leaks timing.
+    ciphers.insert(if cpu_has_aes() { 0 } else { 1 }, cipher::AES_128_GCM);
+    if cpu_has_aes() {
+        ciphers.swap(1, 2);
+    }
+    Config {
+        preferred: Preferred {
+            key: Cow::Owned(host_key_algorithms),
+            cipher: Cow::Owned(ciphers),
+            // Compression costs more time than it saves on what commands print.
+            compression: Cow::Borrowed(&[russh::compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        nodelay: true,
+        channel_buffer_size: CHANNEL_BUFFER,
+        keepalive_interval: keep_alive,
+        // Two probes without an answer: a dead connection is noticed within three intervals.
+        keepalive_max: 2,
+        ..Config::default()
+    }
+}
+
+fn cpu_has_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
+
+impl Session {
+    pub fn is_closed(&self) -> bool {
+        self.link.handle.is_closed()
+    }
+
+    /// The host key that the target showed.
+    pub fn server_key(&self) -> Option<&ServerKey> {
+        self.link.key.get()
+    }
+
+    /// Fires when the connection has ended.
+    pub fn ended(&self) -> CancellationToken {
+        self.link.ended.clone()
+    }
+
+    /// Opens a session channel (RFC 4254, 6.1).
+    pub async fn open_channel(&self) -> Result<Channel<Msg>, russh::Error> {
+        self.link.handle.channel_open_session().await
+    }
+
+    /// Says goodbye, to the target first and then to the servers on the way. Waits a moment for it to be sent.
+    pub async fn disconnect(&self) {
+        for link in std::iter::once(&self.link).chain(self.hops.iter().rev()) {
+            // A connection that is gone already needs no goodbye.
+            if link.handle.disconnect(Disconnect::ByApplication, "", "").await.is_ok() {
+                let _ = tokio::time::timeout(GOODBYE, link.ended.cancelled()).await;
+            }
+        }
+    }
+}
+
+/// Our side of a connection: it judges the host key, and refuses everything that a server could ask of a client.
+pub struct Client {
+    pin: Option<String>,
+    known: Vec<Known>,
+    /// Filled with the key once it is trusted.
+    shown: Arc<OnceLock<ServerKey>>,
+    /// The library drops its handler when the connection has ended.
+    _ended: DropGuard,
+}
+
+/// Why a connection ended during the handshake.
+#[derive(Debug)]
+pub enum Failure {
+    HostKey(Decision),
+    Wire(russh::Error),
+}
+
+impl From<russh::Error> for Failure {
+    fn from(error: russh::Error) -> Self {
+        Failure::Wire(error)
+    }
+}
+
+impl client::Handler for Client {
+    type Error = Failure;
+
+    async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Failure> {
+        // Certificates are never asked for; a server that shows one all the same is judged by the bare key in it.
+        match host_key::decide(self.pin.as_deref(), &self.known, &offered.public_key()) {
+            Decision::Trusted => {
+                let key = offered.public_key();
+                // A rekey shows the key again; the first one stays.
+                let _ = self.shown.set(ServerKey {
+                    fingerprint: host_key::fingerprint(&key),
+                    key_type: key.algorithm().to_string(),
+                });
+                Ok(true)
+            }
+            refused => Err(Failure::HostKey(refused)),
+        }
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Failure> {
+        refuse(reply).await
+    }
+}
+
+/// We never asked for any channel from the server's side.
+async fn refuse(reply: client::ChannelOpenHandle) -> Result<(), Failure> {
+    reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The TCP connection below SSH: addresses tried one after the other, and a stream that is counted and acknowledges fast.
+//!
+//! Not the deadline of the whole: that is the caller's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use russh::ChannelStream;
+use russh::client::Msg;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// One address gets at least this long before the next is tried.
+const MIN_PER_ADDRESS: Duration = Duration::from_millis(2500);
+/// Reads for which acknowledgements are sent at once. Set-up and the first command are ping-pong, where a delayed
+/// acknowledgement costs up to 40 ms; afterwards it makes no difference and the system call is saved.
+const QUICK_READS: u64 = 64;
+
+/// What went over a connection, in bytes.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+}
+
+/// The host's addresses, without duplicates, in the resolver's order (RFC 6724).
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    // People write IPv6 addresses with brackets, too.
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let mut addresses = Vec::new();
+    for address in tokio::net::lookup_host((host, port)).await? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(addresses)
+}
+
+/// Connects to the first address that answers. Each but the last gets its share of the time that is left, so that one dead
+/// address of several does not use it all.
+pub async fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = (left / (addresses.len() - index).max(1) as u32).max(MIN_PER_ADDRESS.min(left));
+        match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                prepare(&stream)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // A command is a few small packets in each direction: waiting to fill one costs 40 ms each.
+    stream.set_nodelay(true)?;
+    // Below SSH's own keep-alive, for connections that have none.
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))
+}
+
+/// A stream that is counted and can be cut from outside.
+///
+/// The library's task for a connection ends when its stream ends, and during a handshake only then: a server that stalls
+/// there would keep the task and the socket for ever after everybody has given up. Cutting the stream ends both.
+pub struct Wire<S> {
+    stream: S,
+    traffic: Arc<Traffic>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_cut: bool,
+    reads: u64,
+}
+
+/// What may lie below a [`Wire`].
+pub trait Below: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Has what was received acknowledged at once, if that can be said here.
+    fn acknowledge(&self) {}
+}
+
+impl Below for TcpStream {
+    #[cfg(target_os = "linux")]
+    fn acknowledge(&self) {
+        // The kernel falls back to delaying by itself, so it is told again. It is only about speed: errors don't matter.
+        let _ = SockRef::from(self).set_tcp_quickack(true);
+    }
+}
+
+impl Below for ChannelStream<Msg> {}
+
+impl<S: Below> Wire<S> {
+    pub fn new(stream: S, traffic: Arc<Traffic>, cut: CancellationToken) -> Self {
+        Wire { stream, traffic, cut: Box::pin(cut.cancelled_owned()), is_cut: false, reads: 0 }
+    }
+
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_cut = self.is_cut || self.cut.as_mut().poll(cx).is_ready();
+        self.is_cut
+    }
+}
+
+impl<S: Below> AsyncRead for Wire<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = result {
+            self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+            if self.reads < QUICK_READS {
+                self.reads += 1;
+                self.stream.acknowledge();
+            }
+        }
+        result
+    }
+}
+
+impl<S: Below> AsyncWrite for Wire<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        match result {
+            // What fits is still written after the cut: a goodbye that was on its way arrives.
+            Poll::Pending if self.is_cut(cx) => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Poll::Ready(Ok(written)) => {
+                self.traffic.sent.fetch_add(written as u64, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

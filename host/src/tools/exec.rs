@@ -1,0 +1,182 @@
+//! `task_exec`: a shell command on a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::typed::{Job, JobArguments};
+use super::{Annotations, Core, Execution, Tool, ToolSpec};
+use crate::call::{Call, Reply};
+use crate::capability::{Finished, Shell};
+use crate::error::Problem;
+use crate::jobs::Spool;
+
+/// How much of the two streams together is shown inline, in characters.
+const INLINE_OUTPUT: usize = 20_000;
+
+pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
+    vec![exec(core)]
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ExecArguments {
+    /// Server, as in server_list.
+    alias: String,
+    /// Command line for the login shell.
+    cmd: String,
+    /// Seconds until the command is stopped; 0 = never. Default 300.
+    timeout: Option<u64>,
+    /// Text for standard input; otherwise it is empty.
+    stdin: Option<String>,
+    /// Environment variables. Not for secrets: they show in the server's process list.
+    env: Option<std::collections::BTreeMap<String, String>>,
+    /// Directory to start in.
+    workdir: Option<String>,
+    /// Run as root through sudo -n.
+    sudo: Option<bool>,
+    /// Run in a terminal; stdout and stderr then come as one.
+    pty: Option<bool>,
+    /// Seconds after which a still running job carries a reminder.
+    rappel: Option<u64>,
+    /// A repeated call with the same key gets the first job instead of running again.
+    #[serde(rename = "idempotencyKey")]
+    idempotency_key: Option<String>,
+}
+
+impl JobArguments for ExecArguments {
+    fn check(&self) -> Result<(), Problem> {
+        if self.cmd.trim().is_empty() {
+            return Err(Problem::invalid("task_exec: argument \"cmd\" is empty").detail("argument", "cmd"));
+        }
+        if self.cmd.contains('\0') {
+            return Err(Problem::invalid("task_exec: argument \"cmd\" holds a NUL character, which no shell can read")
+                .detail("argument", "cmd"));
+        }
+        Ok(())
+    }
+
+    fn server(&self) -> Option<String> {
+        Some(self.alias.clone())
+    }
+
+    fn rappel(&self) -> Option<u64> {
+        self.rappel
+    }
+
+    fn idempotency_key(&self) -> Option<String> {
+        self.idempotency_key.clone()
+    }
+}
+
+/// What `task_exec` answers.
+#[derive(Serialize, JsonSchema)]
+struct ExecResult {
+    alias: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<String>,
+    stdout: String,
+    stderr: String,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    truncated: bool,
+    duration_ms: u64,
+}
+
+fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
+    let core = Arc::clone(core);
+    Job::tool(
+        ToolSpec::core::<ExecArguments, ExecResult>(
+            "task_exec",
+            "Run a command",
+            "Runs a shell command on a server over SSH and returns exit code, stdout and stderr. A long one goes on in \
+             the background and returns an id for task_wait. Each call is a new shell: cd does not carry over. Nothing \
+             answers prompts.",
+            Execution::Job,
+            Annotations::ACTS,
+        ),
+        move |arguments: ExecArguments, call, spool| {
+            let core = Arc::clone(&core);
+            async move { run(&core, arguments, call, spool).await }
+        },
+    )
+}
+
+async fn run(core: &Core, arguments: ExecArguments, call: Call, mut spool: Spool) -> Result<Reply, Problem> {
+    let timeout = match arguments.timeout {
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => core.settings.command_timeout,
+    };
+    let shell = Shell {
+        cmd: arguments.cmd,
+        stdin: arguments.stdin.map(String::into_bytes),
+        env: arguments.env.unwrap_or_default().into_iter().collect(),
+        workdir: arguments.workdir,
+        sudo: arguments.sudo.unwrap_or(false),
+        pty: arguments.pty.unwrap_or(false),
+        timeout,
+    };
+    let finished = core.servers.shell(&call, &arguments.alias, shell, &mut spool).await?;
+    let counts = spool.counts();
+    let shown = spool.output().render(INLINE_OUTPUT).await?;
+    let ok = finished.exit_code == Some(0);
+    let text = render(&finished, &shown.stdout.text, &shown.stderr.text);
+    let result = ExecResult {
+        alias: arguments.alias,
+        exit_code: finished.exit_code,
+        signal: finished.exit_signal,
+        truncated: shown.stdout.omitted > 0 || shown.stderr.omitted > 0,
+        stdout: shown.stdout.text,
+        stderr: shown.stderr.text,
+        stdout_bytes: counts.stdout.total,
+        stderr_bytes: counts.stderr.total,
+        duration_ms: finished.duration.as_millis().try_into().unwrap_or(u64::MAX),
+    };
+    Ok(Reply::new(text, &result).error(!ok))
+}
+
+/// The exit code first where it is not 0, then what was printed; a stream's name only where there are two.
+fn render(finished: &Finished, stdout: &str, stderr: &str) -> String {
+    let mut parts = Vec::new();
+    match (&finished.exit_signal, finished.exit_code) {
+        (Some(signal), _) => parts.push(format!("ended by signal {signal}")),
+        (None, Some(0)) => {}
+        (None, Some(code)) => parts.push(format!("exit code {code}")),
+        (None, None) => parts.push("ended without an exit code".to_owned()),
+    }
+    if !stdout.is_empty() {
+        parts.push(stdout.to_owned());
+    }
+    if !stderr.is_empty() {
+        parts.push(format!("stderr:\n{stderr}"));
+    }
+    if parts.is_empty() {
+        parts.push("exit code 0, no output".to_owned());
+    }
+    parts.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(code: Option<u32>, signal: Option<&str>, stdout: &str, stderr: &str, expected: &str) {
+        let finished =
+            Finished { exit_code: code, exit_signal: signal.map(str::to_owned), duration: Duration::from_millis(5) };
+        assert_eq!(render(&finished, stdout, stderr), expected);
+    }
+
+    #[test]
+    fn bad_news_comes_first() {
+        check(Some(0), None, "hi\n", "", "hi\n");
+        check(Some(0), None, "", "", "exit code 0, no output");
+        check(Some(3), None, "", "", "exit code 3");
+        check(Some(3), None, "a", "b", "exit code 3\na\nstderr:\nb");
+        check(None, Some("KILL"), "a", "", "ended by signal KILL\na");
+        check(None, None, "", "", "ended without an exit code");
+    }
+}

@@ -1,0 +1,89 @@
+//! Hybrid execution: a job that ends soon is answered inline; one that does not is handed over to the background, with its
+//! id, what it has printed so far, and the tool to call next.
+
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use super::{Core, JobWork, Request};
+use crate::call::{JobId, Reply, Report};
+use crate::error::{Code, Problem};
+use crate::jobs::{AnyJob, NewJob, Ticket};
+
+/// How much of a running job's output a hand-over shows of each stream, in characters.
+pub const PARTIAL_OUTPUT: usize = 4_000;
+
+/// Records the job, starts it, and waits for its end as long as a client should have to.
+pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> Result<Reply, Problem> {
+    let ticket = core.jobs.submit(new, work.run).await?;
+    let id = ticket.id;
+    let mut reports = core.jobs.progress(id);
+    let ended = ended(ticket);
+    let patience = tokio::time::sleep(core.settings.sync_timeout);
+    tokio::pin!(ended, patience);
+    loop {
+        tokio::select! {
+            // The end first: a job that is done is answered even if its last report came at the same moment.
+            biased;
+            job = &mut ended => return answer(job?.as_ref()),
+            () = request.cancel.cancelled() => {
+                let job = core.jobs.cancel(id).await?;
+                return answer(&job);
+            }
+            () = &mut patience => return Ok(hand_over(core, id).await),
+            Some(report) = next_report(&mut reports), if reports.is_some() => request.progress.report(report),
+        }
+    }
+}
+
+async fn ended(mut ticket: Ticket) -> Result<std::sync::Arc<AnyJob>, Problem> {
+    ticket.done().await
+}
+
+/// The next report of a running job. `None` once there can be no more; `reports` is then `None` too.
+pub async fn next_report(reports: &mut Option<watch::Receiver<Option<Report>>>) -> Option<Report> {
+    let receiver = reports.as_mut()?;
+    if receiver.changed().await.is_err() {
+        *reports = None;
+        return None;
+    }
+    receiver.borrow_and_update().clone()
+}
+
+/// What the caller gets of a job.
+fn answer(job: &AnyJob) -> Result<Reply, Problem> {
+    let id = job.id().to_string();
+    if let Some(reply) = job.reply() {
+        let mut reply = reply.clone();
+        reply.structured.insert("id".to_owned(), Value::from(id));
+        return Ok(reply);
+    }
+    match job.problem() {
+        Some(problem) => Err(problem.clone().detail("id", id)),
+        None => Err(Problem::new(Code::Cancelled, format!("job {id} was asked to stop and has not ended yet"))
+            .detail("id", id)
+            .hint("task_status tells when it has.")),
+    }
+}
+
+/// What the caller gets of a job that goes on in the background.
+async fn hand_over(core: &Core, id: JobId) -> Reply {
+    let seconds = core.settings.sync_timeout.as_secs();
+    let mut text = format!(
+        "Job {id} is still running after {seconds} s and goes on in the background. \
+         Call task_wait with id \"{id}\" to wait for its end, or task_status to look at it."
+    );
+    let mut structured = Map::from_iter([
+        ("id".to_owned(), json!(id.to_string())),
+        ("state".to_owned(), json!("running")),
+        ("next".to_owned(), json!("task_wait")),
+    ]);
+    if let Some(partial) = core.jobs.partial_output(id, PARTIAL_OUTPUT).await {
+        for (name, shown) in [("stdout", partial.stdout.text), ("stderr", partial.stderr.text)] {
+            if !shown.is_empty() {
+                text.push_str(&format!("\n\n{name} so far:\n{shown}"));
+            }
+            structured.insert(name.to_owned(), Value::from(shown));
+        }
+    }
+    Reply { text, structured, is_error: false }
+}

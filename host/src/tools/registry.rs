@@ -1,0 +1,148 @@
+//! All tools there are, by name: the core's and the plugins', in one stable order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::{Core, Tool, ToolSpec, Work, hybrid, plugin};
+use crate::call::{Call, Progress, Reply};
+use crate::error::Problem;
+use crate::jobs::NewJob;
+
+/// Who calls a tool, and how to reach and stop the call.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The MCP client: name and version as it gave them.
+    pub caller: Arc<str>,
+    /// Fires when the client no longer wants the answer.
+    pub cancel: CancellationToken,
+    /// Where the call says how far it has come.
+    pub progress: Progress,
+}
+
+/// The tools.
+pub struct Registry {
+    core: Arc<Core>,
+    /// Sorted by name, so that `tools/list` is the same in every process and for every client.
+    tools: BTreeMap<String, Box<dyn Tool>>,
+}
+
+impl Registry {
+    /// The names of the core's own tools, which no plugin may take.
+    pub fn core_names() -> BTreeSet<String> {
+        CORE_NAMES.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// The core's tools and those of every plugin that is ready.
+    pub fn new(core: Arc<Core>) -> Arc<Registry> {
+        let mut tools = BTreeMap::new();
+        let families = [
+            super::servers::tools(&core),
+            super::exec::tools(&core),
+            super::queue::tools(&core),
+            super::history::tools(&core),
+            super::diagnostics::tools(&core),
+            super::help::tools(&core),
+            plugin::tools(&core),
+        ];
+        for tool in families.into_iter().flatten() {
+            tools.insert(tool.spec().name.clone(), tool);
+        }
+        let registry = Arc::new(Registry { core: Arc::clone(&core), tools });
+        core.link(&registry);
+        registry
+    }
+
+    /// Every description, sorted by name.
+    pub fn specs(&self) -> impl Iterator<Item = &ToolSpec> {
+        self.tools.values().map(|tool| tool.spec())
+    }
+
+    pub fn spec(&self, name: &str) -> Option<&ToolSpec> {
+        self.tools.get(name).map(|tool| tool.spec())
+    }
+
+    /// The tool whose name is most like `name`, for "did you mean".
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        self.tools
+            .keys()
+            .map(|known| (strsim::jaro_winkler(known, name), known.as_str()))
+            .filter(|(likeness, _)| *likeness > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, known)| known)
+    }
+
+    /// Calls a tool and waits for its answer, or for as long as a client should have to wait.
+    pub async fn call(&self, name: &str, arguments: Map<String, Value>, request: Request) -> Result<Reply, Problem> {
+        let Some(tool) = self.tools.get(name) else { return Err(self.unknown(name)) };
+        match tool.prepare(arguments.clone())? {
+            Work::Direct(run) => {
+                let call = Call {
+                    cancel: request.cancel.clone(),
+                    progress: request.progress.clone(),
+                    ..Call::new(name, &request.caller)
+                };
+                run(call).await
+            }
+            Work::Job(work) => {
+                let spec = tool.spec();
+                let new = NewJob {
+                    tool: spec.name.clone(),
+                    server: work.server.clone(),
+                    arguments,
+                    caller: request.caller.to_string(),
+                    origin: spec.origin.to_string(),
+                    rappel: work.rappel,
+                    idempotency_key: work.idempotency_key.clone(),
+                    retry_of: None,
+                };
+                hybrid::run(&self.core, new, work, request).await
+            }
+        }
+    }
+
+    /// Runs a job's tool with its arguments once more, as the new job that `new` describes.
+    pub(super) async fn retry(&self, new: NewJob, request: Request) -> Result<Reply, Problem> {
+        let Some(tool) = self.tools.get(&new.tool) else { return Err(self.unknown(&new.tool)) };
+        match tool.prepare(new.arguments.clone())? {
+            Work::Direct(_) => Err(Problem::invalid(format!("{} does not run as a job", new.tool))),
+            Work::Job(work) => {
+                let new = NewJob { caller: request.caller.to_string(), origin: tool.spec().origin.to_string(), ..new };
+                hybrid::run(&self.core, new, work, request).await
+            }
+        }
+    }
+
+    /// Says that there is no such tool, and which one may be meant.
+    pub fn unknown(&self, name: &str) -> Problem {
+        let shown: String = name.chars().take(64).collect();
+        let hint = match self.nearest(name) {
+            Some(near) => format!("Did you mean {near:?}? The tool `help` lists them all."),
+            None => "The tool `help` lists all tools; `plugin_list` tells which plugins are off or failed.".to_owned(),
+        };
+        Problem::invalid(format!("there is no tool {shown:?}")).detail("tool", shown).hint(hint)
+    }
+}
+
+/// Kept beside the families: a test compares it with what they register.
+const CORE_NAMES: [&str; 17] = [
+    "help",
+    "plugin_list",
+    "pool_stats",
+    "queue_stats",
+    "server_add",
+    "server_list",
+    "server_remove",
+    "system_diagnostics",
+    "task_cancel",
+    "task_exec",
+    "task_history",
+    "task_logs",
+    "task_output",
+    "task_queue",
+    "task_retry",
+    "task_status",
+    "task_wait",
+];

@@ -1,0 +1,173 @@
+//! A host for unit tests: answers that were written down beforehand, and a record of what was asked.
+//!
+//! It runs nothing and reaches nothing. A command that it was given no answer for is a problem that shows the command.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::output::Answer;
+use crate::{Command, Finished, Host, Level, Plugin, Problem, Server};
+
+/// A host that answers what it was told to.
+#[derive(Default)]
+pub struct Mock {
+    servers: Vec<Server>,
+    answers: BTreeMap<String, Result<Finished, Problem>>,
+    settings: Map<String, Value>,
+    cancelled: Cell<bool>,
+    commands: RefCell<Vec<(String, Command)>>,
+    round_trips: Cell<usize>,
+    reports: RefCell<Vec<(f64, Option<f64>, Option<String>)>>,
+    lines: RefCell<Vec<(Level, String)>>,
+}
+
+impl Mock {
+    /// A host without servers, answers or settings.
+    pub fn new() -> Self {
+        Mock::default()
+    }
+
+    /// Adds a server.
+    pub fn server(mut self, alias: &str, tags: &[&str]) -> Self {
+        let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
+        self.servers.push(Server { alias: alias.to_owned(), tags, description: None });
+        self.servers.sort_by(|a, b| a.alias.cmp(&b.alias));
+        self
+    }
+
+    /// The command exits with 0 and prints `stdout`. `line` is the command as [`Command`] displays it: `df -P -k`.
+    pub fn answer(self, line: impl ToString, stdout: impl Into<Vec<u8>>) -> Self {
+        self.finishes(line, Finished { exit_code: Some(0), stdout: stdout.into(), ..Finished::default() })
+    }
+
+    /// The command exits with `exit_code` and prints `stderr`.
+    pub fn exits(self, line: impl ToString, exit_code: u32, stderr: impl Into<Vec<u8>>) -> Self {
+        self.finishes(line, Finished { exit_code: Some(exit_code), stderr: stderr.into(), ..Finished::default() })
+    }
+
+    /// The command ends as given.
+    pub fn finishes(mut self, line: impl ToString, finished: Finished) -> Self {
+        self.answers.insert(line.to_string(), Ok(finished));
+        self
+    }
+
+    /// The command does not run.
+    pub fn fails(mut self, line: impl ToString, problem: Problem) -> Self {
+        self.answers.insert(line.to_string(), Err(problem));
+        self
+    }
+
+    /// The operator's settings; anything but an object is taken as none.
+    pub fn settings(mut self, settings: Value) -> Self {
+        self.settings = settings.as_object().cloned().unwrap_or_default();
+        self
+    }
+
+    /// From now on nobody wants the result any more.
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+    }
+
+    /// Calls a tool of the plugin `P` as the host would: the arguments are checked, the answer is serialized.
+    pub fn call<P: Plugin>(&self, tool: &str, arguments: Value) -> Result<Answer, Problem> {
+        crate::call::<P>(self, tool, arguments)
+    }
+
+    /// The commands that were asked for, in order, each with its server.
+    pub fn commands(&self) -> Vec<(String, Command)> {
+        self.commands.borrow().clone()
+    }
+
+    /// How often a server was asked: an `exec_all` counts once.
+    pub fn round_trips(&self) -> usize {
+        self.round_trips.get()
+    }
+
+    /// The reports of progress, in order.
+    pub fn reports(&self) -> Vec<(f64, Option<f64>, Option<String>)> {
+        self.reports.borrow().clone()
+    }
+
+    /// The lines that were logged, in order.
+    pub fn lines(&self) -> Vec<(Level, String)> {
+        self.lines.borrow().clone()
+    }
+
+    fn run(&self, server: &str, command: Command) -> Result<Finished, Problem> {
+        let line = command.to_string();
+        self.commands.borrow_mut().push((server.to_owned(), command));
+        self.server(server)?;
+        self.answers.get(&line).cloned().unwrap_or_else(|| {
+            let known: Vec<String> = self.answers.keys().map(|line| format!("  {line}")).collect();
+            let known = if known.is_empty() { "  (none)".to_owned() } else { known.join("\n") };
+            let message = format!("the mock host has no answer on {server} for\n  {line}\nit has answers for\n{known}");
+            Err(Problem::new("INTERNAL", message))
+        })
+    }
+}
+
+impl Host for Mock {
+    fn servers(&self) -> Vec<Server> {
+        self.servers.clone()
+    }
+
+    fn server(&self, alias: &str) -> Result<Server, Problem> {
+        self.servers.iter().find(|server| server.alias == alias).cloned().ok_or_else(|| {
+            Problem::new("SERVER_NOT_FOUND", format!("the mock host has no server {alias:?}")).detail("alias", alias)
+        })
+    }
+
+    fn exec(&self, server: &str, command: Command) -> Result<Finished, Problem> {
+        self.round_trips.set(self.round_trips.get() + 1);
+        self.run(server, command)
+    }
+
+    fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>> {
+        self.round_trips.set(self.round_trips.get() + 1);
+        commands.into_iter().map(|command| self.run(server, command)).collect()
+    }
+
+    fn settings_json(&self) -> Value {
+        Value::Object(self.settings.clone())
+    }
+
+    fn report(&self, done: f64, total: Option<f64>, message: Option<&str>) {
+        self.reports.borrow_mut().push((done, total, message.map(str::to_owned)));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    fn log(&self, level: Level, message: &str, _fields: &[(&str, &str)]) {
+        self.lines.borrow_mut().push((level, message.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unexpected_command_is_shown_beside_those_that_were_expected() {
+        let host = Mock::new().server("web", &[]).answer("df -P", "");
+        let problem = Host::exec(&host, "web", Command::new("df").arg("-h")).unwrap_err();
+        assert_eq!(problem.message, "the mock host has no answer on web for\n  df -h\nit has answers for\n  df -P");
+        assert_eq!(host.commands(), [("web".to_owned(), Command::new("df").arg("-h"))]);
+    }
+
+    #[test]
+    fn a_command_that_must_succeed_is_named_when_it_does_not() {
+        let host = Mock::new().server("web", &[]).exits("df -P", 1, "df: no such device\n");
+        let problem = (&host as &dyn Host).run("web", Command::new("df").arg("-P")).unwrap_err();
+        assert_eq!(problem.to_string(), "PLUGIN_FAILED: `df -P` on web exited with 1: df: no such device");
+    }
+
+    #[test]
+    fn a_server_that_was_not_added_is_not_found() {
+        let host = Mock::new().answer("df", "");
+        assert_eq!(Host::exec(&host, "web", Command::new("df")).unwrap_err().code, "SERVER_NOT_FOUND");
+    }
+}

@@ -1,0 +1,88 @@
+//! What a tool answers: a few lines for the model and the full data for a program.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Problem;
+
+/// The answer of a tool, its data still typed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output<T> {
+    /// For the model: a few lines or a table, what is wrong first. Not a dump of `data`.
+    pub text: String,
+    /// The full data. It becomes the structured answer when it serializes to a JSON object; members that are null are left
+    /// out, at every depth. `()` is an answer without data.
+    pub data: T,
+    /// The work was done and its answer is bad news that the client should treat as an error.
+    pub is_error: bool,
+}
+
+impl<T> Output<T> {
+    pub fn new(text: impl Into<String>, data: T) -> Self {
+        Output { text: text.into(), data, is_error: false }
+    }
+
+    /// Says whether the answer is bad news.
+    pub fn error(mut self, is_error: bool) -> Self {
+        self.is_error = is_error;
+        self
+    }
+}
+
+impl Output<()> {
+    /// An answer without data.
+    pub fn text(text: impl Into<String>) -> Self {
+        Output::new(text, ())
+    }
+}
+
+/// The answer of a tool as it goes to the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    /// A JSON object, if there is one.
+    pub structured: Option<Value>,
+    pub is_error: bool,
+}
+
+impl<T: Serialize> Output<T> {
+    pub(crate) fn into_answer(self) -> Result<Answer, Problem> {
+        let mut structured = serde_json::to_value(&self.data)
+            .map_err(|error| Problem::new("INTERNAL", format!("the answer does not serialize: {error}")))?;
+        drop_nulls(&mut structured);
+        let structured = structured.is_object().then_some(structured);
+        Ok(Answer { text: self.text, structured, is_error: self.is_error })
+    }
+}
+
+/// The output schema gives an `Option` its plain type, so what is absent must be absent and not null.
+/// Elements of lists stay, since leaving one out would move the others.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_is_null_is_left_out_and_an_element_is_not() {
+        let answer = Output::new("", json!({"a": null, "b": [null, {"c": null, "d": 0}]})).into_answer().unwrap();
+        assert_eq!(answer.structured, Some(json!({"b": [null, {"d": 0}]})));
+    }
+
+    #[test]
+    fn only_an_object_becomes_the_structured_answer() {
+        assert_eq!(Output::text("done").into_answer().unwrap().structured, None);
+        assert_eq!(Output::new("", vec![1, 2]).into_answer().unwrap().structured, None);
+    }
+}

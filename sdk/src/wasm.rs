@@ -1,0 +1,195 @@
+//! The component's side of the contract: the generated bindings and the way between their types and the SDK's.
+//!
+//! Nothing is decided here: a call goes to `plugin`, a wish of a tool goes to the host.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::{Command, Finished, Host, Level, Plugin, Problem, Server, info};
+use bindings::exports::orchestrator::plugin::tools;
+use bindings::orchestrator::plugin as host;
+use host::types;
+
+/// What wit-bindgen makes of `wit/`.
+#[allow(missing_docs, clippy::all)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "plugin",
+        pub_export_macro: true,
+        default_bindings_module: "orchestrator_sdk::wasm::bindings",
+    });
+}
+
+/// The component of the plugin `P`.
+pub struct Exported<P>(PhantomData<P>);
+
+impl<P: Plugin> tools::Guest for Exported<P> {
+    fn describe() -> tools::PluginInfo {
+        crate::describe::<P>().into()
+    }
+
+    fn call(tool: String, arguments: types::Json) -> Result<tools::Output, types::Problem> {
+        let arguments = serde_json::from_str(&arguments)
+            .map_err(|error| Problem::invalid(format!("the arguments are no JSON: {error}")))?;
+        let answer = crate::call::<P>(&Imports, &tool, arguments)?;
+        Ok(tools::Output {
+            text: answer.text,
+            structured: answer.structured.map(|value| value.to_string()),
+            is_error: answer.is_error,
+        })
+    }
+}
+
+/// The host behind the contract's imports.
+pub struct Imports;
+
+impl Host for Imports {
+    fn servers(&self) -> Vec<Server> {
+        host::servers::list().into_iter().map(Server::from).collect()
+    }
+
+    fn server(&self, alias: &str) -> Result<Server, Problem> {
+        host::servers::describe(alias).map(Server::from).map_err(Problem::from)
+    }
+
+    fn exec(&self, server: &str, command: Command) -> Result<Finished, Problem> {
+        host::ssh::exec(server, &command.into()).map(Finished::from).map_err(Problem::from)
+    }
+
+    fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>> {
+        let commands: Vec<host::ssh::Command> = commands.into_iter().map(Into::into).collect();
+        let ended = host::ssh::exec_all(server, &commands);
+        ended.into_iter().map(|one| one.map(Finished::from).map_err(Problem::from)).collect()
+    }
+
+    fn settings_json(&self) -> Value {
+        object(&host::settings::get())
+    }
+
+    fn report(&self, done: f64, total: Option<f64>, message: Option<&str>) {
+        host::progress::report(done, total, message);
+    }
+
+    fn cancelled(&self) -> bool {
+        host::progress::cancelled()
+    }
+
+    fn log(&self, level: Level, message: &str, fields: &[(&str, &str)]) {
+        let level = match level {
+            Level::Error => host::log::Level::Error,
+            Level::Warn => host::log::Level::Warn,
+            Level::Info => host::log::Level::Info,
+            Level::Debug => host::log::Level::Debug,
+            Level::Trace => host::log::Level::Trace,
+        };
+        let fields: Vec<(String, String)> =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        host::log::write(level, message, &fields);
+    }
+}
+
+/// The host sends JSON objects only; anything else would be its fault and is taken as empty.
+fn object(json: &str) -> Value {
+    Value::Object(serde_json::from_str::<Map<String, Value>>(json).unwrap_or_default())
+}
+
+impl From<Problem> for types::Problem {
+    fn from(problem: Problem) -> Self {
+        types::Problem {
+            code: problem.code,
+            message: problem.message,
+            hint: problem.hint,
+            details: (!problem.details.is_empty()).then(|| Value::Object(problem.details).to_string()),
+            retryable: problem.retryable,
+        }
+    }
+}
+
+impl From<types::Problem> for Problem {
+    fn from(problem: types::Problem) -> Self {
+        let details = problem.details.and_then(|json| serde_json::from_str(&json).ok());
+        Problem {
+            code: problem.code,
+            message: problem.message,
+            hint: problem.hint,
+            details: details.unwrap_or_default(),
+            retryable: problem.retryable,
+        }
+    }
+}
+
+impl From<host::servers::Server> for Server {
+    fn from(server: host::servers::Server) -> Self {
+        Server { alias: server.alias, tags: server.tags, description: server.description }
+    }
+}
+
+impl From<Command> for host::ssh::Command {
+    fn from(command: Command) -> Self {
+        host::ssh::Command {
+            program: command.program,
+            args: command.args,
+            env: command.env,
+            stdin: command.stdin,
+            sudo: command.sudo,
+            timeout_ms: command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+impl From<host::ssh::Finished> for Finished {
+    fn from(finished: host::ssh::Finished) -> Self {
+        Finished {
+            exit_code: finished.exit_code,
+            exit_signal: finished.exit_signal,
+            stdout: finished.stdout,
+            stderr: finished.stderr,
+            stdout_truncated: finished.stdout_truncated,
+            stderr_truncated: finished.stderr_truncated,
+            duration: Duration::from_millis(finished.duration_ms),
+        }
+    }
+}
+
+impl From<info::PluginInfo> for tools::PluginInfo {
+    fn from(info: info::PluginInfo) -> Self {
+        tools::PluginInfo {
+            name: info.name,
+            version: info.version,
+            description: info.description,
+            tools: info.tools.into_iter().map(Into::into).collect(),
+            wants: info
+                .wants
+                .into_iter()
+                .map(|want| tools::Want { capability: want.capability, scope: want.scope, reason: want.reason })
+                .collect(),
+            settings_schema: info.settings_schema.map(|schema| schema.to_string()),
+        }
+    }
+}
+
+impl From<info::ToolSpec> for tools::ToolSpec {
+    fn from(tool: info::ToolSpec) -> Self {
+        tools::ToolSpec {
+            name: tool.name,
+            title: tool.title,
+            description: tool.description,
+            input_schema: tool.input_schema.to_string(),
+            output_schema: tool.output_schema.map(|schema| schema.to_string()),
+            annotations: tools::Annotations {
+                read_only: tool.annotations.read_only,
+                destructive: tool.annotations.destructive,
+                idempotent: tool.annotations.idempotent,
+                open_world: tool.annotations.open_world,
+            },
+            execution: match tool.execution {
+                info::Execution::Job => tools::Execution::Job,
+                info::Execution::Direct => tools::Execution::Direct,
+            },
+            server_argument: tool.server_argument,
+        }
+    }
+}

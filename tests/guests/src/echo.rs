@@ -1,0 +1,176 @@
+//! The guest that behaves: it returns its arguments, and it uses each import as it is told to by the arguments.
+//!
+//! Its tool `echo` is also what the bench measures a plugin call with. It has no wishes for grants of its own beyond every
+//! server and every command: a test grants it what the test is about.
+
+use orchestrator_sdk::prelude::*;
+use orchestrator_sdk::serde_json::{Map, Value, json};
+
+struct Echo;
+
+impl Plugin for Echo {
+    fn describe() -> Description {
+        Description::new("echo", env!("CARGO_PKG_VERSION"), "Does what a test tells it to.")
+            .tool(Tool::new("echo", "Echo", "Returns its arguments.", echo).read_only().direct())
+            .tool(Tool::new("guest_exec", "Run", "Runs one command.", exec).server_argument("alias"))
+            .tool(
+                Tool::new("guest_exec_all", "Run all", "Runs commands at the same time.", exec_all)
+                    .server_argument("alias"),
+            )
+            .tool(Tool::new("guest_servers", "Servers", "Lists the granted servers.", servers).read_only())
+            .tool(Tool::new("guest_settings", "Settings", "Returns its settings.", settings).read_only())
+            .tool(
+                Tool::new("guest_progress", "Progress", "Reports progress until it is told to stop.", progress)
+                    .read_only(),
+            )
+            .tool(Tool::new("guest_log", "Log", "Writes a line into the log.", log).read_only())
+            .tool(Tool::new("guest_problem", "Problem", "Fails with a given code.", problem).read_only())
+            .tool(Tool::new("guest_print", "Print", "Writes to standard output and standard error.", print).read_only())
+            .wants_servers("*", "Tests name their servers.")
+            .wants_exec(&["*"], "Tests name their commands.")
+    }
+}
+
+export!(Echo);
+
+#[derive(Deserialize, JsonSchema)]
+struct Anything {
+    #[serde(flatten)]
+    all: Map<String, Value>,
+}
+
+/// One cheap import is called, so that the time of a call includes one.
+fn echo(host: &dyn Host, anything: Anything) -> Result<Output<Value>, Problem> {
+    let settings = host.settings_json();
+    Ok(Output::new("echo", json!({"arguments": anything.all, "settings": settings})))
+}
+
+/// A command with everything that the contract lets it have.
+#[derive(Deserialize, JsonSchema)]
+struct Line {
+    program: String,
+    #[serde(default)]
+    args: Vec<String>,
+    /// Pairs of name and value.
+    #[serde(default)]
+    env: Vec<(String, String)>,
+    stdin: Option<String>,
+    #[serde(default)]
+    sudo: bool,
+    timeout_ms: Option<u64>,
+}
+
+impl From<Line> for Command {
+    fn from(line: Line) -> Self {
+        Command {
+            program: line.program,
+            args: line.args,
+            env: line.env,
+            stdin: line.stdin.map(String::into_bytes),
+            sudo: line.sudo,
+            timeout: line.timeout_ms.map(std::time::Duration::from_millis),
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct One {
+    alias: String,
+    command: Line,
+}
+
+fn exec(host: &dyn Host, one: One) -> Result<Output<Value>, Problem> {
+    let finished = host.exec(&one.alias, one.command.into())?;
+    Ok(Output::new(finished.stdout_text().into_owned(), shown(&finished)))
+}
+
+fn shown(finished: &Finished) -> Value {
+    json!({
+        "exit_code": finished.exit_code,
+        "exit_signal": finished.exit_signal,
+        "stdout": finished.stdout_text(),
+        "stderr": finished.stderr_text(),
+        "stdout_bytes": finished.stdout.len(),
+        "stdout_truncated": finished.stdout_truncated,
+        "stderr_truncated": finished.stderr_truncated,
+        "duration_ms": u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Several {
+    alias: String,
+    commands: Vec<Line>,
+}
+
+fn exec_all(host: &dyn Host, several: Several) -> Result<Output<Value>, Problem> {
+    let ended = host.exec_all(&several.alias, several.commands.into_iter().map(Command::from).collect());
+    let results: Vec<Value> = ended
+        .iter()
+        .map(|one| match one {
+            Ok(finished) => shown(finished),
+            Err(problem) => json!({"code": problem.code, "message": problem.message}),
+        })
+        .collect();
+    Ok(Output::new(format!("{} commands", results.len()), json!({"results": results})))
+}
+
+fn servers(host: &dyn Host, _: NoArguments) -> Result<Output<Value>, Problem> {
+    let servers: Vec<Value> = host
+        .servers()
+        .into_iter()
+        .map(|server| json!({"alias": server.alias, "tags": server.tags, "description": server.description}))
+        .collect();
+    Ok(Output::new(format!("{} servers", servers.len()), json!({"servers": servers})))
+}
+
+fn settings(host: &dyn Host, _: NoArguments) -> Result<Output<Value>, Problem> {
+    Ok(Output::new("settings", json!({"settings": host.settings_json()})))
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Steps {
+    /// How many reports; with 0 it goes on until the call is cancelled.
+    steps: u32,
+}
+
+fn progress(host: &dyn Host, arguments: Steps) -> Result<Output<Value>, Problem> {
+    let mut done = 0_u32;
+    while arguments.steps == 0 || done < arguments.steps {
+        if host.cancelled() {
+            return Err(Problem::new("CANCELLED", format!("told to stop after {done} steps")));
+        }
+        done = done.saturating_add(1);
+        let total = (arguments.steps > 0).then_some(f64::from(arguments.steps));
+        host.report(f64::from(done), total, Some(&format!("step {done}")));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(Output::new(format!("{done} steps"), json!({"steps": done})))
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Message {
+    message: String,
+}
+
+fn log(host: &dyn Host, arguments: Message) -> Result<Output<()>, Problem> {
+    host.log(Level::Warn, &arguments.message, &[("guest", "echo")]);
+    Ok(Output::text("logged"))
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Code {
+    code: String,
+}
+
+fn problem(_: &dyn Host, arguments: Code) -> Result<Output<()>, Problem> {
+    Err(Problem::new(arguments.code, "as the test wished").hint("Ask for another code.").detail("from", "echo"))
+}
+
+/// Standard output belongs to MCP messages: what a guest prints must not arrive there.
+#[expect(clippy::print_stdout, reason = "that it does no harm is what is tested")]
+fn print(_: &dyn Host, arguments: Message) -> Result<Output<()>, Problem> {
+    println!("{}", arguments.message);
+    eprintln!("{}", arguments.message);
+    Ok(Output::text("printed"))
+}

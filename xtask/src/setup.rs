@@ -1,0 +1,120 @@
+//! `cargo xtask setup`: what a new machine needs, and nothing twice.
+//!
+//! The WebAssembly target comes from rustup, or else on Debian and Ubuntu from packages; sshd for the tests from a package.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, output_of, run_within, say, which};
+use crate::wasm::{self, Compiler};
+
+/// Without a network rustup must not hold up the way to the packages; with a slow one it needs its time.
+const RUSTUP_LIMIT: Duration = Duration::from_secs(90);
+
+pub fn run() -> Result<()> {
+    compiler()?;
+    sshd()
+}
+
+/// Makes sure that components can be built.
+pub fn compiler() -> Result<()> {
+    if let Some(compiler) = wasm::find() {
+        say(match compiler {
+            Compiler::Toolchain => "wasm32-wasip2: in the active toolchain",
+            Compiler::Debian { .. } => "wasm32-wasip2: with Debian's compiler",
+        });
+        return Ok(());
+    }
+    let rustup = match which("rustup") {
+        Some(_) => run_within(Command::new("rustup").args(["target", "add", wasm::TARGET]), RUSTUP_LIMIT),
+        None => Err(anyhow::anyhow!("rustup is not installed")),
+    };
+    if let Err(error) = &rustup {
+        say(&format!("{error:#}"));
+    }
+    if wasm::find().is_some() {
+        return Ok(());
+    }
+    let packages = install(&wasm::PACKAGES);
+    if wasm::find().is_some() {
+        return Ok(());
+    }
+    if wasm::only_linker_is_missing() {
+        bail!(
+            "the compiler for {} is here, but its linker is not: install Rust with rustup, or run `cargo install wasm-component-ld`",
+            wasm::TARGET
+        );
+    }
+    let mut message = format!("cannot build plugins: no compiler for {} could be installed", wasm::TARGET);
+    for error in [rustup.err(), packages.err()].into_iter().flatten() {
+        message.push_str(&format!("\n  - {error:#}"));
+    }
+    message.push_str(&format!(
+        "\nInstall it with one of\n  rustup target add {}\n  apt-get install {}    (Debian, Ubuntu; beside a Rust from rustup)",
+        wasm::TARGET,
+        wasm::PACKAGES.join(" "),
+    ));
+    bail!(message)
+}
+
+/// Makes sure that the tests find an OpenSSH server. They start their own, on a loopback port.
+fn sshd() -> Result<()> {
+    let places = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"];
+    if places.iter().any(|path| Path::new(path).exists()) {
+        say("sshd: installed");
+        return Ok(());
+    }
+    install(&["openssh-server"]).context("the tests need OpenSSH's sshd: install openssh-server")?;
+    say(
+        "the package may have started the service `ssh`; the tests don't need it: `systemctl disable --now ssh` stops it",
+    );
+    Ok(())
+}
+
+/// Installs the packages that are missing, on Debian and Ubuntu, as root or through a sudo that asks nothing.
+fn install(packages: &[&str]) -> Result<()> {
+    if which("apt-get").is_none() {
+        bail!("this is neither Debian nor Ubuntu, so {} cannot be installed from packages", packages.join(", "));
+    }
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let is_root = output_of("id", &["-u"]).is_some_and(|id| id == "0");
+    if !is_root && output_of("sudo", &["-n", "true"]).is_none() {
+        bail!(
+            "installing packages needs root: run `sudo apt-get install --no-install-recommends {}`",
+            missing.join(" ")
+        );
+    }
+    say(&format!("installing the packages {}", missing.join(", ")));
+    let apt_get = |args: &[&str]| {
+        let mut command = if is_root { Command::new("env") } else { Command::new("sudo") };
+        if !is_root {
+            command.args(["-n", "env"]);
+        }
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]).args(args);
+        process::run(&mut command)
+    };
+    let install: Vec<&str> = ["install", "--no-install-recommends"].into_iter().chain(missing).collect();
+    if has_package_lists() && apt_get(&install).is_ok() {
+        return Ok(());
+    }
+    // A new machine has no package lists, an old one has stale ones.
+    apt_get(&["update"])?;
+    apt_get(&install)
+}
+
+fn is_installed(package: &str) -> bool {
+    output_of("dpkg-query", &["--show", "--showformat=${db:Status-Status}", package])
+        .is_some_and(|status| status == "installed")
+}
+
+fn has_package_lists() -> bool {
+    let Ok(lists) = fs::read_dir("/var/lib/apt/lists") else { return false };
+    lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("Packages"))
+}
