@@ -58,7 +58,7 @@ pub fn start(data_dir: &Path, filter: &str) -> Logs {
 
 /// The operator's filter; libraries below us speak only when something is wrong, unless the filter names them.
 fn filter_of(filter: &str) -> EnvFilter {
-    let quiet = format!("warn,mcp_orchestrator={filter}");
+    let quiet = format!("warn,rmcp=error,mcp_orchestrator={filter}");
     let directives = if filter.contains(['=', ',']) { filter } else { quiet.as_str() };
-    EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("warn,mcp_orchestrator=info"))
+    EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("warn,rmcp=error,mcp_orchestrator=info"))
 }

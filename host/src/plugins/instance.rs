@@ -29,7 +29,9 @@ const TO_HOST: usize = 48 << 20;
 const STOP_WAITING: Duration = Duration::from_secs(2);
 /// How long a guest may compute after its deadline, so that it can still tell which step did not end in time.
 const STOP_COMPUTING: Duration = Duration::from_millis(100);
-/// Elements of all tables of a guest.
+/// Handles that a guest may hold: sleeps and streams of WASI. Each costs the host memory.
+const MAX_HANDLES: usize = 10_000;
+/// Elements of one table of a guest.
 const MAX_TABLE: usize = 100_000;
 
 /// What a guest is given: nothing but this.
@@ -115,7 +117,7 @@ impl Sandbox {
     /// Asks a plugin what it is.
     pub async fn describe(&self, plugin: &PluginPre<Guest>, given: Capabilities) -> Result<PluginInfo, Failure> {
         let call = given.call.clone();
-        let watch = Stopwatch::start();
+        let watch = Stopwatch::default();
         let mut store = self.store(given, &watch);
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
@@ -135,7 +137,7 @@ impl Sandbox {
         arguments: &String,
     ) -> Result<Output, Failure> {
         let call = given.call.clone();
-        let watch = Stopwatch::start();
+        let watch = Stopwatch::default();
         let mut store = self.store(given, &watch);
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
@@ -177,21 +179,12 @@ impl Sandbox {
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(TO_HOST);
+        store.set_max_component_handles(MAX_HANDLES);
         store.set_epoch_deadline(1);
         let (watch, allowed) = (watch.clone(), self.limits.compute);
         store.epoch_deadline_callback(move |_| {
-            if watch.lap() > allowed {
-                return Err(Stopped::Compute.into());
-            }
-            // Others run, and whoever waits for this call sees its deadline and its cancel token.
-            let watch = watch.clone();
-            Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(async move {
-                    tokio::task::yield_now().await;
-                    watch.restart();
-                }),
-            ))
+            // Yielding lets others run, and whoever waits for this call sees its deadline and its cancel token.
+            if watch.used() > allowed { Err(Stopped::Compute.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         store
     }
@@ -212,8 +205,8 @@ impl Sandbox {
             () = until(call.deadline) => return Err(Ended::NoRoom),
         };
         let _ticking = self.ticker.activate();
-        watch.restart();
-        let mut work = pin!(work);
+        let work = pin!(work);
+        let mut work = pin!(watch.count(work));
         let cancelled = tokio::select! {
             biased;
             result = &mut work => return result.map_err(Ended::Error),

@@ -32,3 +32,6 @@ fn one_line_of(error: &wasmtime::Error) -> String {
     let causes = error.chain().map(ToString::to_string).filter(|cause| !cause.starts_with("error while executing at"));
     describe::one_line(&causes.collect::<Vec<_>>().join(": "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! Time as it passes for a guest: the tick that interrupts computing guests, and the stopwatch that counts how long one
 //! has computed. Not the deadline of a call, which counts all time.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -77,52 +79,51 @@ impl Drop for Active {
     }
 }
 
-/// How long a guest has computed. Waiting in an import and waiting for its turn do not count.
+/// How long a guest has computed: the time inside polls of its future. Between them it waits, for a server, for a sleep
+/// to end or for its turn, and that does not count.
 ///
 /// A std mutex: it is held for a few instructions and never across an await.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Stopwatch(Arc<Mutex<Laps>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Laps {
-    since: Instant,
+    /// When the poll that is running began.
+    since: Option<Instant>,
+    /// In polls that ended.
     used: Duration,
-    /// Imports that are being waited for.
+    /// Calls of the capability layer that are being waited for.
     waiting: usize,
 }
 
 impl Stopwatch {
-    /// A running watch.
-    pub fn start() -> Self {
-        Stopwatch(Arc::new(Mutex::new(Laps { since: Instant::now(), used: Duration::ZERO, waiting: 0 })))
+    /// Runs `work` and counts the time for which it computes.
+    pub async fn count<F: Future>(&self, mut work: Pin<&mut F>) -> F::Output {
+        poll_fn(|context| {
+            self.laps().since = Some(Instant::now());
+            let poll = work.as_mut().poll(context);
+            let mut laps = self.laps();
+            if let Some(since) = laps.since.take() {
+                laps.used += since.elapsed();
+            }
+            poll
+        })
+        .await
     }
 
-    /// Adds the time since the watch was last asked and returns the sum.
-    ///
-    /// One lap counts as at most two ticks: a guest that computes is asked at every tick, so a longer lap was spent
-    /// waiting in an import that does not [`pause`](Self::pause), a sleep of WASI.
-    pub fn lap(&self) -> Duration {
-        let mut laps = self.laps();
-        let now = Instant::now();
-        let lap = now.duration_since(laps.since).min(TICK * 2);
-        laps.used += lap;
-        laps.since = now;
-        laps.used
+    /// How long it has computed until now.
+    pub fn used(&self) -> Duration {
+        let laps = self.laps();
+        laps.used + laps.since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
-    /// Leaves the time since the watch was last asked out.
-    pub fn restart(&self) {
-        self.laps().since = Instant::now();
-    }
-
-    /// Stops the watch until the answer is dropped: the guest waits in an import.
-    pub fn pause(&self) -> Pause {
-        self.lap();
+    /// Says that the guest waits for the capability layer until the answer is dropped.
+    pub fn wait(&self) -> Waiting {
         self.laps().waiting += 1;
-        Pause(self.clone())
+        Waiting(self.clone())
     }
 
-    /// Whether the guest waits in an import.
+    /// Whether the guest waits for the capability layer.
     pub fn is_waiting(&self) -> bool {
         self.laps().waiting > 0
     }
@@ -132,37 +133,53 @@ impl Stopwatch {
     }
 }
 
-/// A stretch of time that does not count.
-pub struct Pause(Stopwatch);
+/// A stretch of waiting.
+pub struct Waiting(Stopwatch);
 
-impl Drop for Pause {
+impl Drop for Waiting {
     fn drop(&mut self) {
         let mut laps = self.0.laps();
         laps.waiting = laps.waiting.saturating_sub(1);
-        laps.since = Instant::now();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
-    #[test]
-    fn paused_time_does_not_count() {
-        let watch = Stopwatch::start();
-        let pause = watch.pause();
-        let before = watch.0.lock().unwrap().used;
-        assert!(watch.is_waiting());
-        thread::sleep(Duration::from_millis(30));
-        drop(pause);
-        assert!(!watch.is_waiting());
-        assert!(watch.lap() - before < Duration::from_millis(10));
+    #[tokio::test(start_paused = true)]
+    async fn only_time_inside_polls_counts() {
+        let watch = Stopwatch::default();
+        let work = pin!(async {
+            thread::sleep(Duration::from_millis(20));
+            assert!(watch.used() >= Duration::from_millis(20));
+            // An hour of the runtime's paused clock.
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            thread::sleep(Duration::from_millis(20));
+        });
+        watch.count(work).await;
+        assert!((Duration::from_millis(40)..Duration::from_secs(60)).contains(&watch.used()));
     }
 
     #[test]
-    fn one_lap_counts_as_at_most_two_ticks() {
-        let watch = Stopwatch::start();
-        thread::sleep(TICK * 5);
-        assert_eq!(watch.lap(), TICK * 2);
+    fn a_guest_waits_as_long_as_somebody_holds_the_answer() {
+        let watch = Stopwatch::default();
+        let waiting = watch.wait();
+        assert!(watch.is_waiting());
+        drop(waiting);
+        assert!(!watch.is_waiting());
+    }
+
+    #[test]
+    fn the_epoch_advances_while_a_call_is_active_and_the_thread_ends_with_its_owner() {
+        let engine = crate::plugins::engine::engine(1 << 20, None).unwrap();
+        let ticker = Ticker::start(engine).unwrap();
+        let active = ticker.activate();
+        assert_eq!(ticker.shared.active.load(Ordering::Acquire), 1);
+        drop(active);
+        assert_eq!(ticker.shared.active.load(Ordering::Acquire), 0);
+        drop(ticker);
     }
 }

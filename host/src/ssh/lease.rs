@@ -12,7 +12,7 @@ use super::error::Endpoint;
 use super::pool::Place;
 use super::session::{ServerKey, Session};
 
-/// How long the server may take to confirm that a channel is closed before its place is given to somebody else.
+/// How long it may take to hand the goodbye to the connection's task, which stands still while somebody does not read.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A channel and its place in the pool. Dropping it closes the channel, at any moment, and gives the place back.
@@ -70,7 +70,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(Parts { mut read, write, place }) = self.parts.take() else { return };
+        let Some(Parts { read, write, place }) = self.parts.take() else { return };
+        // What still arrives is thrown away by the library from now on, instead of waiting for a reader.
+        drop(read);
         if self.closed || place.connection().is_closed() {
             return;
         }
@@ -84,13 +86,14 @@ impl Drop for Lease {
                         // Nobody wants the result: asked for politely, since there is nobody to answer to.
                         let _ = write.signal(Sig::TERM).await;
                     }
-                    if write.close().await.is_ok() {
-                        while read.wait().await.is_some() {}
-                    }
+                    // Not waited for: the library does not tell when the server confirms a close of ours. A server that is
+                    // late in freeing the channel refuses the next one, and a refusal is tried again.
+                    let _ = write.close().await;
                 };
-                // A server that does not answer keeps its place no longer than this.
                 let _ = tokio::time::timeout(CLOSE_LIMIT, close).await;
-                drop(place);
+                place.connection().count_close();
+                let worn = place.connection().is_worn();
+                place.give_back(worn);
             },
             &self.runtime,
         );

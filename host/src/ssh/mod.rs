@@ -26,3 +26,6 @@ pub use pool::{ConnectionStats, Pool, PoolSettings, ServerStats};
 pub use quote::{QuoteError, command_line};
 pub use session::{CONNECT_LIMIT, ServerKey};
 pub use target::{Login, Target};
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Not how connections are shared: that is the pool.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const MAX_JUMPS: usize = 8;
 /// Messages that wait in a channel until they are read: with packets of 32 KiB at most 1 MiB each.
 const CHANNEL_BUFFER: usize = 32;
+/// Channels closed from our side before a connection is replaced.
+const MAX_CLOSES: u32 = 1000;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -33,6 +36,8 @@ const GOODBYE: Duration = Duration::from_millis(500);
 pub struct Session {
     pub traffic: Arc<Traffic>,
     pub opened: Instant,
+    /// Channels that were closed from our side.
+    closes: AtomicU32,
     /// The target itself.
     link: Link,
     /// The connections to the jump servers, kept because this one runs inside the last of them.
@@ -81,7 +86,7 @@ pub async fn connect(
         let last = std::ptr::eq(hop, target);
         let made = connect_hop(hop, hops.last().zip(through), keys, keep_alive, &traffic, &bounds).await;
         match made {
-            Ok(link) if last => return Ok(Session { traffic, opened: Instant::now(), link, hops }),
+            Ok(link) if last => return Ok(Session { traffic, opened: Instant::now(), closes: AtomicU32::new(0), link, hops }),
             Ok(link) => hops.push(link),
             Err(error) if last => return Err(error),
             Err(error) => {
@@ -208,6 +213,17 @@ impl Session {
     /// Fires when the connection has ended.
     pub fn ended(&self) -> CancellationToken {
         self.link.ended.clone()
+    }
+
+    /// A channel was closed from our side, before the server did.
+    pub fn count_close(&self) {
+        self.closes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The connection should be replaced by a fresh one when there is an opportunity: the library keeps a few kilobytes of
+    /// every channel that was closed from our side until the connection ends.
+    pub fn is_worn(&self) -> bool {
+        self.closes.load(Ordering::Relaxed) >= MAX_CLOSES
     }
 
     /// Opens a session channel (RFC 4254, 6.1).

@@ -157,7 +157,14 @@ fn render(finished: &Finished, stdout: &str, stderr: &str) -> String {
     if parts.is_empty() {
         parts.push("exit code 0, no output".to_owned());
     }
-    parts.join("\n")
+    let mut text = String::new();
+    for part in parts {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&part);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -176,6 +183,7 @@ mod tests {
         check(Some(0), None, "", "", "exit code 0, no output");
         check(Some(3), None, "", "", "exit code 3");
         check(Some(3), None, "a", "b", "exit code 3\na\nstderr:\nb");
+        check(Some(0), None, "a\n", "b\n", "a\nstderr:\nb\n");
         check(None, Some("KILL"), "a", "", "ended by signal KILL\na");
         check(None, None, "", "", "ended without an exit code");
     }

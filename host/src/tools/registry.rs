@@ -87,6 +87,10 @@ impl Registry {
                 run(call).await
             }
             Work::Job(work) => {
+                // A server that is not known is a wrong argument, and leaves no job behind either.
+                if let Some(alias) = &work.server {
+                    self.core.servers.describe(alias)?;
+                }
                 let spec = tool.spec();
                 let new = NewJob {
                     tool: spec.name.clone(),

@@ -14,9 +14,18 @@ pub fn input<A: JsonSchema>() -> Map<String, Value> {
     schema
 }
 
-/// The schema of a tool's structured result.
+/// The schema of a tool's structured result, one level deep: a model reads results and pays for schemas with every
+/// request, and a program that needs more finds it in the result.
 pub fn output<O: JsonSchema>(execution: Execution) -> Map<String, Value> {
-    advertised_output(derive::<O>(false), execution)
+    let mut schema = derive::<O>(false);
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        for property in properties.values_mut() {
+            if let Value::Object(property) = property {
+                property.retain(|keyword, _| keyword == "type");
+            }
+        }
+    }
+    advertised_output(schema, execution)
 }
 
 /// An output schema as it is advertised.
@@ -128,6 +137,32 @@ mod tests {
                 },
                 "required": ["alias"],
                 "additionalProperties": false,
+            })
+        );
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Nested {
+        inner: Vec<Arguments>,
+        kind: Option<Kind>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    enum Kind {
+        A,
+        B,
+    }
+
+    #[test]
+    fn a_result_is_described_one_level_deep() {
+        assert_eq!(
+            Value::Object(output::<Nested>(Execution::Direct)),
+            json!({
+                "type": "object",
+                "properties": {"inner": {"type": "array"}, "kind": {"type": "string"}},
+                "required": ["inner"],
             })
         );
     }

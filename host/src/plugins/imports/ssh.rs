@@ -32,7 +32,7 @@ pub struct Context {
     /// None while a plugin describes itself.
     pub servers: Option<Servers>,
     pub call: Call,
-    /// Stands still while a server is waited for.
+    /// Told while a server is waited for.
     pub watch: Stopwatch,
 }
 
@@ -111,9 +111,9 @@ type Answer = Result<wit::Finished, types::Problem>;
 impl wit::Host for Context {
     async fn exec(&mut self, server: String, command: wit::Command) -> wasmtime::Result<Answer> {
         self.go_on()?;
-        let pause = self.watch.pause();
+        let waiting = self.watch.wait();
         let answer = self.run(&server, command).await;
-        drop(pause);
+        drop(waiting);
         self.go_on()?;
         Ok(answer)
     }
@@ -127,10 +127,10 @@ impl wit::Host for Context {
             ));
             return Ok(commands.iter().map(|_| Err(problem.clone().into())).collect());
         }
-        let pause = self.watch.pause();
+        let waiting = self.watch.wait();
         let this = &*self;
         let answers = join_all(commands.into_iter().map(|command| this.run(&server, command))).await;
-        drop(pause);
+        drop(waiting);
         self.go_on()?;
         Ok(answers)
     }

@@ -210,6 +210,9 @@ impl Pool {
     {
         let made = async {
             let at = places.endpoint();
+            if self.0.closed.is_cancelled() {
+                return Err(SshError::PoolClosed { at });
+            }
             let target = bounds.step(&at, Step::Resolve, target()).await?.map_err(|problem| SshError::Target(Box::new(problem)))?;
             places.set_endpoint(session::endpoint(&target));
             session::connect(&target, &self.0.keys, self.0.settings.keep_alive_interval, bounds).await

@@ -344,6 +344,13 @@ impl<C: Connection> Place<C> {
         &self.connection
     }
 
+    /// Gives the place back; `retire`: nobody gets a new place on this connection, which ends with its last channel.
+    pub fn give_back(self, retire: bool) {
+        if retire {
+            self.places.forget(&self.connection);
+        }
+    }
+
     /// The server opened a channel on this place.
     pub fn succeeded(&self) {
         let grown = {

@@ -1,0 +1,361 @@
+//! The sandbox with real components: those of `tests/guests`, each of which misbehaves in one way.
+//! What they do with a real server is tested from outside, with the whole program.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::call::{Call, Reply};
+use crate::capability::Servers;
+use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
+use crate::error::{Code, Problem};
+
+/// Small enough that the tests of the limits are quick, large enough for a debug build on a busy machine.
+const LIMITS: PluginLimits = PluginLimits { memory: 16 << 20, compute: Duration::from_secs(1) };
+
+/// The target directory: a test is `TARGET/PROFILE/deps/TEST`.
+fn target() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+/// A component of `tests/guests`.
+fn guest(name: &str) -> Vec<u8> {
+    let dir = std::env::var_os("ORCHESTRATOR_GUESTS").map_or_else(|| target().join("guests"), PathBuf::from);
+    let path = dir.join(format!("{name}.wasm"));
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}: run cargo xtask build --guests", path.display()))
+}
+
+/// A data directory with these components in it.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn with(guests: &[&str]) -> Self {
+        let home = Home(tempfile::tempdir().unwrap());
+        fs::create_dir(home.plugins()).unwrap();
+        // What was compiled is shared by all tests, also of later runs: only the first one waits for it.
+        let compiled = target().join("test-components");
+        engine::private_dir(&compiled).unwrap();
+        fs::create_dir(home.0.path().join("cache")).unwrap();
+        std::os::unix::fs::symlink(compiled, home.0.path().join("cache/components")).unwrap();
+        for name in guests {
+            home.put(&format!("{name}.wasm"), &guest(name));
+        }
+        home
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.0.path().join("plugins")
+    }
+
+    fn put(&self, file: &str, bytes: &[u8]) {
+        fs::write(self.plugins().join(file), bytes).unwrap();
+    }
+
+    async fn load(&self) -> Arc<Plugins> {
+        self.load_with(&[], BTreeMap::new()).await
+    }
+
+    async fn load_with(&self, bundled: &'static [Bundled], configs: BTreeMap<String, PluginConfig>) -> Arc<Plugins> {
+        let setup = Setup {
+            bundled,
+            directory: self.plugins(),
+            cache: self.0.path().join("cache"),
+            configs,
+            limits: LIMITS,
+            reserved_tools: BTreeSet::from(["task_exec".to_owned()]),
+            servers: Servers::default(),
+        };
+        Arc::new(Plugins::load(setup).await.unwrap())
+    }
+}
+
+fn arguments(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap()
+}
+
+async fn call(plugins: &Plugins, tool: &str, with: Value) -> Result<Reply, Problem> {
+    let (plugin, _) = plugins.tool(tool).unwrap_or_else(|| panic!("no tool {tool}: {:#?}", plugins.status()));
+    plugins.call(&plugin.name, tool, arguments(with), Call::new(tool, "test")).await
+}
+
+fn state(plugins: &Plugins, name: &str) -> String {
+    let status = plugins.get(name).unwrap_or_else(|| panic!("no plugin {name}")).status();
+    status.problem.unwrap_or_else(|| status.state.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_cannot_be_loaded_says_why_and_harms_no_other() {
+    let home = Home::with(&["bad-name", "clash", "echo", "garbage-schema", "loops-in-describe"]);
+    home.put("a-module.wasm", b"\0asm\x01\0\0\0");
+    home.put("a-script.wasm", b"#!/bin/sh\nexit\n");
+    home.put("broken.wasm", &[b"\0asm\x0d\0\x01\0".as_slice(), &[0xff; 100]].concat());
+    home.put("second-echo.wasm", &guest("echo"));
+    home.put("ignored.txt", b"");
+    fs::create_dir(home.plugins().join("a-folder.wasm")).unwrap();
+    std::os::unix::fs::symlink("nowhere", home.plugins().join("a-link.wasm")).unwrap();
+
+    let plugins = home.load().await;
+    let check = |name: &str, expected: &str| {
+        let state = state(&plugins, name);
+        assert!(state.contains(expected), "{name}: {state}");
+    };
+    check("echo", "ready");
+    check("a-module", "a core WebAssembly module, not a component");
+    check("a-script", "does not begin like WebAssembly");
+    check("a-folder", "not a regular file");
+    check("a-link", "No such file");
+    check("broken", "could not be compiled");
+    check("bad-name", "\"bad name\"");
+    check("clash", "task_exec has the name of a tool of the core");
+    check("garbage-schema", "input schema of the tool guest_garbage is not JSON");
+    check("loops-in-describe", "computed for longer than allowed");
+    let second = plugins.iter().last().unwrap().status();
+    assert_eq!((second.name.as_str(), second.state), ("echo", "failed"));
+    assert!(second.problem.unwrap().contains("already loaded from"));
+    assert_eq!(plugins.iter().count(), 11);
+
+    assert!(plugins.tools().all(|(plugin, _)| plugin.name == "echo"));
+    let reply = call(&plugins, "echo", json!({"a": 1})).await.unwrap();
+    assert_eq!(reply.structured["arguments"], json!({"a": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_component_is_listed_without_being_compiled_and_called_all_the_same() {
+    let home = Home::with(&["echo"]);
+    let first = home.load().await;
+    assert!(first.get("echo").unwrap().component.ready().is_some());
+    let second = home.load().await;
+    assert!(second.get("echo").unwrap().component.ready().is_none());
+    assert_eq!(first.get("echo").unwrap().tools, second.get("echo").unwrap().tools);
+    assert_eq!(first.status(), second.status());
+    assert_eq!(call(&second, "echo", json!({})).await.unwrap().text, "echo");
+    assert!(second.get("echo").unwrap().component.ready().is_some());
+
+    // The file is replaced after it was described: what runs must be what was listed.
+    let third = home.load().await;
+    home.put("echo.wasm", &guest("traps"));
+    let problem = call(&third, "echo", json!({})).await.unwrap_err();
+    assert_eq!(problem.code, Code::PluginFailed);
+    assert!(problem.message.contains("changed on disk"), "{}", problem.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundled_plugin_is_there_without_compilation_and_gets_what_it_wants_and_another_gets_nothing() {
+    let home = Home::with(&["echo"]);
+    let described = home.load().await;
+    let echo = described.get("echo").unwrap();
+    assert_eq!(echo.grants(), &Grants::default());
+    let info = PluginInfo {
+        name: echo.name.clone(),
+        version: echo.version.clone(),
+        description: echo.description.clone(),
+        tools: echo.tools.clone(),
+        wants: echo.wants.clone(),
+        settings_schema: None,
+    };
+    // What build.rs does at compile time; leaked, since a bundle lives as long as the program.
+    let bundled: &'static [Bundled] = Vec::leak(vec![Bundled {
+        name: "echo",
+        wasm: Vec::leak(guest("echo")),
+        info: String::leak(serde_json::to_string(&info).unwrap()),
+    }]);
+    let plugins = Home::with(&[]).load_with(bundled, BTreeMap::new()).await;
+    let echo = plugins.get("echo").unwrap();
+    assert_eq!((&echo.source, echo.component.ready().is_none()), (&Source::Bundled, true));
+    assert!(echo.grants().allows_server("any", &[]) && echo.grants().allows_exec("any", &[]));
+    plugins.warm_up().await;
+    assert!(echo.component.ready().is_some());
+
+    // Grants that the operator wrote replace what the plugin wants.
+    let grants = GrantsConfig { servers: vec!["web-1".into()], ..GrantsConfig::default() };
+    let config = PluginConfig { grants: Some(grants), ..PluginConfig::default() };
+    let plugins = home.load_with(bundled, BTreeMap::from([("echo".to_owned(), config)])).await;
+    assert!(!plugins.get("echo").unwrap().grants().allows_server("any", &[]));
+    // The same component in the folder: the bundled one has the name.
+    assert!(plugins.iter().last().unwrap().status().problem.unwrap().contains("already loaded from the bundle"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_plugin_is_listed_and_has_no_tools() {
+    let home = Home::with(&["echo", "loops-in-describe"]);
+    let off = PluginConfig { enabled: Some(false), ..PluginConfig::default() };
+    let configs = ["echo", "loops-in-describe"].map(|name| (name.to_owned(), off.clone()));
+    let plugins = home.load_with(&[], BTreeMap::from(configs)).await;
+    assert_eq!(
+        (state(&plugins, "echo").as_str(), state(&plugins, "loops-in-describe").as_str()),
+        ("disabled", "disabled")
+    );
+    assert!(plugins.tools().next().is_none() && plugins.tool("echo").is_none());
+    let problem = plugins.call("echo", "echo", Map::new(), Call::new("echo", "test")).await.unwrap_err();
+    assert!(problem.message.contains("disabled"), "{}", problem.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_reads_its_settings_and_its_problems_keep_known_codes_only() {
+    let config = PluginConfig { settings: arguments(json!({"level": 3})), ..PluginConfig::default() };
+    let home = Home::with(&["echo"]);
+    let plugins = home.load_with(&[], BTreeMap::from([("echo".to_owned(), config)])).await;
+    let reply = call(&plugins, "guest_settings", json!({})).await.unwrap();
+    assert!(reply.structured["settings"].to_string().contains("level"), "{:?}", reply.structured);
+
+    let known = call(&plugins, "guest_problem", json!({"code": "CONNECTION_FAILED"})).await.unwrap_err();
+    assert_eq!((known.code, known.message.as_str()), (Code::ConnectionFailed, "as the test wished"));
+    assert_eq!(known.hint.as_deref(), Some("Ask for another code."));
+    assert_eq!(known.details["from"], "echo");
+    assert_eq!((&known.details["plugin"], &known.details["version"]), (&json!("echo"), &json!("0.1.0")));
+    assert_eq!(plugins.get("echo").unwrap().status().last_error, None);
+
+    let unknown = call(&plugins, "guest_problem", json!({"code": "MOON_PHASE"})).await.unwrap_err();
+    assert_eq!((unknown.code, &unknown.details["plugin_code"]), (Code::PluginFailed, &json!("MOON_PHASE")));
+    let last = plugins.get("echo").unwrap().status().last_error.unwrap();
+    assert_eq!((last.tool.as_str(), last.code), ("guest_problem", Code::PluginFailed));
+
+    let missing = plugins.call("echo", "nothing", Map::new(), Call::new("nothing", "test")).await.unwrap_err();
+    assert_eq!(missing.code, Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_outside_the_grant_is_refused_with_the_lines_that_would_grant_it() {
+    let home = Home::with(&["echo"]);
+    let plugins = home.load().await;
+    let with = json!({"alias": "web-1", "command": {"program": "id"}});
+    let problem = call(&plugins, "guest_exec", with.clone()).await.unwrap_err();
+    assert_eq!((problem.code, &problem.details["capability"]), (Code::NotGranted, &json!("servers")));
+    let lines = problem.details["orchestrator_toml"].as_str().unwrap();
+    assert_eq!(lines, "[plugins.echo.grants]\nservers = [\"web-1\"]");
+    assert_eq!(call(&plugins, "guest_servers", json!({})).await.unwrap().structured["servers"], json!([]));
+
+    let grants = GrantsConfig { servers: vec!["web-1".into()], ..GrantsConfig::default() };
+    let config = PluginConfig { grants: Some(grants), ..PluginConfig::default() };
+    let plugins = home.load_with(&[], BTreeMap::from([("echo".to_owned(), config)])).await;
+    let problem = call(&plugins, "guest_exec", with).await.unwrap_err();
+    assert_eq!(problem.code, Code::ServerNotFound);
+
+    let commands = vec![json!({"program": "id"}); 33];
+    let reply = call(&plugins, "guest_exec_all", json!({"alias": "web-1", "commands": commands})).await.unwrap();
+    let results = reply.structured["results"].as_array().unwrap();
+    assert_eq!(results.len(), 33);
+    assert!(results.iter().all(|result| result["code"] == "INVALID_ARGUMENT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_names_plugin_version_tool_and_reason() {
+    let plugins = Home::with(&["traps"]).load().await;
+    let problem = call(&plugins, "guest_traps", json!({})).await.unwrap_err();
+    assert_eq!(problem.code, Code::PluginFailed);
+    for part in ["traps", "0.1.0", "guest_traps", "unreachable"] {
+        assert!(problem.message.contains(part), "{}", problem.message);
+    }
+    assert!(!problem.message.contains('\n'));
+    assert!(plugins.get("traps").unwrap().status().last_error.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_wants_too_much_memory_is_told_the_limit() {
+    let plugins = Home::with(&["eats"]).load().await;
+    let problem = call(&plugins, "guest_eats", json!({})).await.unwrap_err();
+    assert_eq!(problem.code, Code::PluginFailed, "{problem}");
+    assert!(problem.message.contains("more than 16 MiB"), "{}", problem.message);
+}
+
+/// One thread for everything: a guest that computed without yielding would stop the test itself.
+#[tokio::test]
+async fn an_endless_loop_ends_at_the_compute_limit_and_others_run_meanwhile() {
+    let plugins = Home::with(&["echo", "loops"]).load().await;
+    plugins.warm_up().await;
+    let looping = {
+        let plugins = plugins.clone();
+        tokio::spawn(async move { call(&plugins, "guest_loops", json!({})).await })
+    };
+    let mut meanwhile = 0;
+    while !looping.is_finished() {
+        call(&plugins, "echo", json!({})).await.unwrap();
+        meanwhile += 1;
+    }
+    // The last one may have ended after the loop did.
+    assert!(meanwhile >= 2, "{meanwhile}");
+    let problem = looping.await.unwrap().unwrap_err();
+    assert_eq!(problem.code, Code::PluginTimeout);
+    assert!(problem.message.contains("computed for more than 1 s in guest_loops"), "{}", problem.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_does_not_count_as_computing() {
+    let plugins = Home::with(&["echo"]).load().await;
+    let start = Instant::now();
+    // So many sleeps of 10 ms are longer than the compute limit.
+    let reply = call(&plugins, "guest_progress", json!({"steps": 120})).await.unwrap();
+    assert_eq!(reply.structured["steps"], 120);
+    assert!(start.elapsed() > LIMITS.compute);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_and_the_cancel_token_end_a_guest_that_waits_and_one_that_computes() {
+    let plugins = Home::with(&["echo", "loops"]).load().await;
+    plugins.warm_up().await;
+    for (plugin, tool, with) in [("echo", "guest_progress", json!({"steps": 0})), ("loops", "guest_loops", json!({}))] {
+        let late = Call::new(tool, "test").within(Duration::from_millis(100));
+        let problem = plugins.call(plugin, tool, arguments(with.clone()), late).await.unwrap_err();
+        assert_eq!(problem.code, Code::PluginTimeout, "{problem}");
+        assert!(problem.message.contains("when its time ran out"), "{}", problem.message);
+
+        let unwanted = Call::new(tool, "test");
+        let (cancel, progress) = (unwanted.cancel.clone(), unwanted.progress.clone());
+        let running = plugins.call(plugin, tool, arguments(with), unwanted);
+        let start = Instant::now();
+        let (result, ()) = tokio::join!(running, async {
+            if plugin == "echo" {
+                progress.subscribe().wait_for(Option::is_some).await.unwrap();
+            } else {
+                tokio::task::yield_now().await;
+            }
+            cancel.cancel();
+        });
+        let problem = result.unwrap_err();
+        assert_eq!(problem.code, Code::Cancelled, "{problem}");
+        assert_eq!(problem.details["plugin"], plugin);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_calls_than_there_is_room_for_wait_for_their_turn() {
+    let plugins = Home::with(&["echo"]).load().await;
+    let calls = (0..engine::MAX_CALLS * 3).map(|number| {
+        let plugins = plugins.clone();
+        tokio::spawn(async move { call(&plugins, "echo", json!({"number": number})).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    for (number, running) in calls.into_iter().enumerate() {
+        let reply = running.await.unwrap().unwrap();
+        assert_eq!(reply.structured["arguments"]["number"], number);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_prints_and_logs_does_not_end_its_call() {
+    let plugins = Home::with(&["echo"]).load().await;
+    // More lines, and a longer message, than are kept.
+    let long = "ä\n".repeat(3_000);
+    for tool in ["guest_print", "guest_log"] {
+        call(&plugins, tool, json!({"message": long})).await.unwrap();
+    }
+}
+
+#[test]
+fn the_folder_of_compiled_components_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("cache/components");
+    engine::engine(LIMITS.memory, Some(&dir)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o700, 0o700));
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    engine::engine(LIMITS.memory, Some(&dir)).unwrap();
+    assert_eq!(mode(&dir), 0o700);
+}
