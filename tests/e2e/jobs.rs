@@ -74,7 +74,7 @@ async fn jobs_are_counted_by_status_and_tool() -> Result<()> {
     assert_eq!(stats["byStatus"]["completed"], 3, "{stats:#}");
     assert_eq!(stats["byStatus"]["failed"], 1, "{stats:#}");
     assert_eq!(stats["byType"]["task_exec"], 4, "{stats:#}");
-    assert_eq!(stats["successRate"], 0.75, "{stats:#}");
+    assert_eq!(stats["successRate"], 75.0, "percent: {stats:#}");
     Ok(())
 }
 

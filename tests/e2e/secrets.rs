@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use orchestrator_tests::client::{Client, Launch};
 use orchestrator_tests::embedded::{Accounts, Embedded};
 use orchestrator_tests::place::Place;
@@ -83,15 +83,39 @@ async fn a_sealed_secret_opens_after_a_restart() -> Result<()> {
     Ok(())
 }
 
+/// The first use of a stored secret after a start, which must fail; returns what was said.
+async fn cannot_open(launch: Launch) -> Result<String> {
+    let client = launch.start().await?;
+    let result = client.call("task_exec", json!({"alias": "vault", "cmd": "true"})).await?;
+    ensure!(result.structured["error"] == true, "{}", result.text);
+    Ok(format!("{}{}", result.text, client.stderr()))
+}
+
 #[tokio::test]
 async fn a_key_file_that_others_may_read_is_refused() -> Result<()> {
+    let server = server().await?;
     let place = Place::new()?;
-    Launch::new(&place).start().await?.close().await?;
-    let key = place.data().join("secret.key");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o644))?;
-    let output = Launch::new(&place).run().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("secret.key") && said.contains("chmod 600"), "{said}");
+    let client = Launch::new(&place).start().await?;
+    add(&client, &server).await?;
+    client.close().await?;
+    fs::set_permissions(place.data().join("secret.key"), fs::Permissions::from_mode(0o644))?;
+    let said = cannot_open(Launch::new(&place)).await?;
+    assert!(said.contains("secret.key") && said.contains("chmod 600"), "{said}");
+    assert!(server.seen().logins.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_key_file_is_named_and_not_made_anew() -> Result<()> {
+    let server = server().await?;
+    let place = Place::new()?;
+    let client = Launch::new(&place).start().await?;
+    add(&client, &server).await?;
+    client.close().await?;
+    fs::remove_file(place.data().join("secret.key"))?;
+    let said = cannot_open(Launch::new(&place)).await?;
+    assert!(said.contains("secret.key"), "{said}");
+    assert!(!place.data().join("secret.key").exists(), "a new key was made, so that the old one is not missed");
     Ok(())
 }
 
@@ -107,9 +131,8 @@ async fn a_master_key_takes_the_place_of_the_key_file() -> Result<()> {
     let client = with("correct horse battery staple").start().await?;
     client.call("task_exec", json!({"alias": "vault", "cmd": "true"})).await?.ok()?;
     client.close().await?;
-    let output = with("wrong horse").run().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("MCP_MASTER_KEY"), "{said}");
+    let said = cannot_open(with("wrong horse")).await?;
+    assert!(said.contains("MCP_MASTER_KEY"), "{said}");
     assert!(!said.contains("wrong horse"), "{said}");
     Ok(())
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use orchestrator_tests::client::Launch;
 use orchestrator_tests::place::Place;
+use serde_json::json;
 
 use crate::support::{Rig, alone};
 
@@ -43,16 +44,22 @@ async fn a_database_that_is_none_is_left_alone_and_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_damaged_database_is_named() -> Result<()> {
+async fn a_damaged_database_is_kept_aside_and_that_is_said() -> Result<()> {
     let rig = Rig::start().await?;
     rig.exec("true").await?.ok()?;
     rig.client.close().await?;
     let path = rig.place.data().join("orchestrator.redb");
     let mut bytes = fs::read(&path)?;
-    let half = bytes.len() / 2;
-    bytes.truncate(half);
+    bytes.truncate(bytes.len() / 2);
     fs::write(&path, &bytes)?;
-    refused(&launch(&rig.place).run().await?, &["orchestrator.redb"])?;
+    let client = launch(&rig.place).start().await?;
+    let aside = rig.place.data_files()?.into_iter().find(|file| file.to_string_lossy().contains(".corrupt"));
+    let Some(aside) = aside else { bail!("the damaged file was not kept:\n{}", client.stderr()) };
+    assert_eq!(fs::read(&aside)?, bytes, "the damaged file was changed");
+    let name = aside.display().to_string();
+    assert!(client.stderr().contains(&name), "{}", client.stderr());
+    let told = client.call("system_diagnostics", json!({})).await?;
+    assert!(told.text.contains(&name), "the diagnostics do not say so: {}", told.text);
     Ok(())
 }
 
@@ -61,7 +68,7 @@ async fn a_second_program_on_the_same_data_is_turned_away() -> Result<()> {
     let (client, place) = alone().await?;
     let said = refused(&launch(&place).run().await?, &["orchestrator.redb"])?;
     assert!(said.contains("another") || said.contains("in use"), "{said}");
-    client.call("queue_stats", serde_json::json!({})).await?.ok()?;
+    client.call("queue_stats", json!({})).await?.ok()?;
     assert!(client.close().await?.success());
     let again = launch(&place).start().await?;
     assert!(again.close().await?.success(), "the lock was left behind");

@@ -113,16 +113,20 @@ impl Sleep {
         Sleep { command: format!("sleep 90.{unique:010}") }
     }
 
+    /// Waits until the `sleep` itself runs, and not only the shell that is about to start it.
     pub async fn runs(&self) -> Result<()> {
-        wait::until(&format!("`{}` to run", self.command), Duration::from_secs(20), || self.is_running()).await
+        // `/proc` has NUL between the arguments.
+        let itself = self.command.replace(' ', "\0");
+        let begun = || !wait::processes_with(&itself).is_empty();
+        wait::until(&format!("`{}` to run", self.command), Duration::from_secs(20), begun).await
     }
 
     pub async fn is_gone(&self) -> Result<()> {
         wait::until(&format!("`{}` to be gone", self.command), Duration::from_secs(20), || !self.is_running()).await
     }
 
-    /// `/proc` has NUL between the arguments; the shell that starts it has the line as it was written.
-    pub fn is_running(&self) -> bool {
+    /// The shell that has it in its line counts too.
+    fn is_running(&self) -> bool {
         let number = self.command.trim_start_matches("sleep ");
         !wait::processes_with(number).is_empty()
     }

@@ -20,7 +20,9 @@ use serde_json::{Value, json};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Some(binary) = std::env::args_os().nth(1).map(PathBuf::from) else {
+    // The path is shown at the end, to be copied into a client's settings: it must hold from anywhere.
+    let given = std::env::args_os().nth(1).map(PathBuf::from);
+    let Some(binary) = given.map(|path| path.canonicalize().unwrap_or(path)) else {
         eprintln!("usage: demo PATH-OF-MCP-ORCHESTRATOR");
         return ExitCode::from(2);
     };
