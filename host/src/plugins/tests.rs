@@ -13,7 +13,12 @@ use super::*;
 use crate::call::{Call, Reply};
 use crate::capability::Servers;
 use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
+use crate::audit::Audit;
 use crate::error::{Code, Problem};
+use crate::inventory::Inventory;
+use crate::secrets::Vault;
+use crate::ssh::{HostKeys, Pool, PoolSettings};
+use crate::store::Store;
 
 /// Small enough that the tests of the limits are quick, large enough for a debug build on a busy machine.
 const LIMITS: PluginLimits = PluginLimits { memory: 16 << 20, compute: Duration::from_secs(1) };
@@ -56,6 +61,17 @@ impl Home {
         fs::write(self.plugins().join(file), bytes).unwrap();
     }
 
+    /// No server is known, so that an import's answer is a refusal or a server that is not found.
+    async fn servers(&self) -> Servers {
+        let path = |name: &str| self.0.path().join(name);
+        let store = Store::open(&path("orchestrator.redb")).unwrap();
+        let vault = Vault::new(store.clone(), self.0.path(), None);
+        let inventory = Inventory::open(store).await.unwrap();
+        let audit = Audit::open(&path("audit.jsonl")).unwrap();
+        let settings = PoolSettings { max_connections: 1, min_connections: 0, idle_timeout: LIMITS.compute, keep_alive_interval: None };
+        Servers::new(inventory, vault, Pool::new(settings, HostKeys::from_files(Vec::new())), audit)
+    }
+
     async fn load(&self) -> Arc<Plugins> {
         self.load_with(&[], BTreeMap::new()).await
     }
@@ -68,7 +84,7 @@ impl Home {
             configs,
             limits: LIMITS,
             reserved_tools: BTreeSet::from(["task_exec".to_owned()]),
-            servers: Servers::default(),
+            servers: self.servers().await,
         };
         Arc::new(Plugins::load(setup).await.unwrap())
     }
