@@ -16,13 +16,8 @@ use crate::audit::Audit;
 use crate::call::{Call, Reply};
 use crate::capability::Servers;
 use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
-use crate::audit::Audit;
 use crate::error::{Code, Problem};
-<<<<<<< HEAD
-use crate::inventory::Inventory;
-=======
 use crate::inventory::{Inventory, ServerPatch};
->>>>>>> plugins
 use crate::secrets::Vault;
 use crate::ssh::{HostKeys, Pool, PoolSettings};
 use crate::store::Store;
@@ -73,17 +68,6 @@ impl Home {
         fs::write(self.plugins().join(file), bytes).unwrap();
     }
 
-<<<<<<< HEAD
-    /// No server is known, so that an import's answer is a refusal or a server that is not found.
-    async fn servers(&self) -> Servers {
-        let path = |name: &str| self.0.path().join(name);
-        let store = Store::open(&path("orchestrator.redb")).unwrap();
-        let vault = Vault::new(store.clone(), self.0.path(), None);
-        let inventory = Inventory::open(store).await.unwrap();
-        let audit = Audit::open(&path("audit.jsonl")).unwrap();
-        let settings = PoolSettings { max_connections: 1, min_connections: 0, idle_timeout: LIMITS.compute, keep_alive_interval: None };
-        Servers::new(inventory, vault, Pool::new(settings, HostKeys::from_files(Vec::new())), audit)
-=======
     /// The servers of `silent`, if there is one; a data directory has one database, whoever opens it first.
     async fn servers(&self) -> Servers {
         self.servers.get_or_init(|| self.open_servers()).await.clone()
@@ -114,7 +98,6 @@ impl Home {
         };
         let pool = Pool::new(settings, HostKeys::new(self.dir.path()));
         Servers::new(inventory, vault, pool, Audit::open(&at("audit.jsonl")).unwrap())
->>>>>>> plugins
     }
 
     async fn load(&self) -> Arc<Plugins> {
@@ -130,11 +113,7 @@ impl Home {
             configs,
             limits: LIMITS,
             reserved_tools: BTreeSet::from(["task_exec".to_owned()]),
-<<<<<<< HEAD
-            servers: self.servers().await,
-=======
             servers: servers.clone(),
->>>>>>> plugins
         };
         Arc::new(Plugins::load(setup).await.unwrap())
     }

@@ -33,7 +33,8 @@ const PRINTS: usize = 256;
 const FIND_AND_STOP: &str = r#"me=$$; line=$1; age=$2
 read -r up rest </proc/uptime || exit 1
 hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
-stat() { s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${s##*) }; parent=$2; group=$3; shift 19; born=$1; }
+stat() { { read -r s <"/proc/$1/stat"; } 2>/dev/null || return 1; set -- ${s##*) }; state=$1; parent=$2; group=$3; shift 19; born=$1; }
+lives() { for q in /proc/[0-9]*; do stat "${q#/proc/}" && [ "$group" = "$p" ] && [ "$state" != Z ] && return 0; done; return 1; }
 stat $me || exit 1
 ours=$parent; exact=; near=; n=0; m=0
 for p in /proc/[0-9]*; do
@@ -51,7 +52,7 @@ if [ $m = 1 ]; then p=$exact; elif [ $m = 0 ] && [ $n = 1 ]; then p=$near; else 
 for s in INT TERM KILL; do
   kill -s $s -- -$p 2>/dev/null
   for i in 1 2 3 4 5 6; do
-    kill -0 -- -$p 2>/dev/null || { echo ended; exit; }
+    lives || { echo ended; exit; }
     sleep 0.1 2>/dev/null || sleep 1
   done
 done
