@@ -67,12 +67,18 @@ pub struct Exit {
 ///
 /// When it does not end in time it is sent INT, TERM and KILL, the channel is closed, and the error says what came of that.
 /// The channel serves one command: the lease is given back at the end, also when this future is dropped.
-pub async fn exec<S: OutputSink>(mut lease: Lease, request: Request, call: &Call, sink: &mut S) -> Result<Exit, SshError> {
+pub async fn exec<S: OutputSink>(
+    mut lease: Lease,
+    request: Request,
+    call: &Call,
+    sink: &mut S,
+) -> Result<Exit, SshError> {
     let bounds = Bounds::of(call);
     let at = lease.endpoint().clone();
     lease.mark_running(true);
     let Some((read, write)) = lease.halves() else { return Err(SshError::CommandLost { at }) };
-    let mut command = Command { at: at.clone(), read, status: Status::default(), requests: Vec::new(), started: Instant::now() };
+    let mut command =
+        Command { at: at.clone(), read, status: Status::default(), requests: Vec::new(), started: Instant::now() };
     let result = command.run(write, request, &bounds, sink).await;
     let closed = command.status.closed;
     let ended = command.status.ended();
@@ -243,7 +249,10 @@ impl Command<'_> {
                 write.signal(signal).await.map_err(|_| ())?;
                 stop.sent.push(name);
                 while !self.status.ended() {
-                    if let Some(End::Closed) = { let message = self.read.wait().await; self.note(message) } {
+                    if let Some(End::Closed) = {
+                        let message = self.read.wait().await;
+                        self.note(message)
+                    } {
                         return Err(());
                     }
                 }

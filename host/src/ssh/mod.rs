@@ -2,19 +2,19 @@
 //!
 //! Not which server an alias is, who may do what on it, and what is written down about it: that is above.
 
-mod target;
+mod auth;
+mod bounds;
 mod error;
-mod pool;
-mod lease;
 mod exec;
+mod host_key;
+mod key_file;
+mod known_hosts;
+mod lease;
+mod pool;
 mod quote;
 mod session;
-mod host_key;
-mod known_hosts;
-mod auth;
-mod key_file;
+mod target;
 mod tcp;
-mod bounds;
 
 pub use auth::Attempt;
 pub use error::{Endpoint, SshError, Step, Stop};

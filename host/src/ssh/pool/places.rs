@@ -178,7 +178,11 @@ impl<C: Connection> Places<C> {
             state.next += 1;
             let id = state.next;
             let waiter = Waiter { id, reply };
-            if again { state.queue.push_front(waiter) } else { state.queue.push_back(waiter) }
+            if again {
+                state.queue.push_front(waiter)
+            } else {
+                state.queue.push_back(waiter)
+            }
             (id, receiver)
         };
         let _leave = Leave { places: self, id };
@@ -208,7 +212,13 @@ impl<C: Connection> Places<C> {
         let free = state.links.iter_mut().filter(|link| link.used < capacity && !link.connection.is_closed());
         let link = free.min_by_key(|link| link.used)?;
         link.used += 1;
-        Some(Place { places: self.clone(), link: link.id, connection: link.connection.clone(), fresh: false, held: true })
+        Some(Place {
+            places: self.clone(),
+            link: link.id,
+            connection: link.connection.clone(),
+            fresh: false,
+            held: true,
+        })
     }
 
     fn may_open(&self, state: &State<C>) -> bool {
@@ -301,7 +311,9 @@ impl<C: Connection> Places<C> {
                 return (expired, None);
             }
             let idle = state.links.iter().enumerate().filter(|(_, link)| link.used == 0);
-            let Some((position, due)) = idle.map(|(index, link)| (index, link.idle_since + timeout)).min_by_key(|(_, due)| *due) else {
+            let Some((position, due)) =
+                idle.map(|(index, link)| (index, link.idle_since + timeout)).min_by_key(|(_, due)| *due)
+            else {
                 return (expired, None);
             };
             if due > now {
