@@ -108,7 +108,7 @@ pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decisi
         return Decision::Changed { fingerprint: shown, key_type, at: None, expected: vec![pin.trim().to_owned()] };
     }
     let plain: Vec<&Known> = known.iter().filter(|entry| entry.line.marker == Marker::None).collect();
-    if plain.iter().any(|entry| same(entry)) {
+    if plain.iter().any(same) {
         return Decision::Trusted;
     }
     let mut expected: Vec<&Known> =
