@@ -63,7 +63,12 @@ pub struct Exit {
 ///
 /// When it does not end in time it is sent INT, TERM and KILL, the channel is closed, and the error says what came of that.
 /// The channel serves one command: the lease is given back at the end, also when this future is dropped.
-pub async fn exec<S: OutputSink>(mut lease: Lease, request: Request, call: &Call, sink: &mut S) -> Result<Exit, SshError> {
+pub async fn exec<S: OutputSink>(
+    mut lease: Lease,
+    request: Request,
+    call: &Call,
+    sink: &mut S,
+) -> Result<Exit, SshError> {
     let bounds = Bounds::of(call);
     let at = lease.endpoint().clone();
     lease.mark_running(true);
@@ -250,7 +255,10 @@ impl Command<'_> {
                 write.signal(signal).await.map_err(|_| ())?;
                 stop.sent.push(name);
                 while !self.status.ended() {
-                    if let Some(End::Closed) = { let message = self.read.wait().await; self.note(message) } {
+                    if let Some(End::Closed) = {
+                        let message = self.read.wait().await;
+                        self.note(message)
+                    } {
                         return Err(());
                     }
                 }
