@@ -38,8 +38,10 @@ fn running() -> Job<Running> {
     Job::<Pending>::new(head()).start(at(2))
 }
 
+type Case = (AnyJob, Status, Option<i64>, Option<i64>, bool);
+
 /// Every job that can be, with its status, when it started and ended, and whether it may be retried.
-fn all() -> Vec<(AnyJob, Status, Option<i64>, Option<i64>, bool)> {
+fn all() -> Vec<Case> {
     let pending = || Job::<Pending>::new(head());
     let ended = AnyJob::Ended;
     vec![
