@@ -1,1 +1,20 @@
-//! tests
+//! The harness of the end-to-end tests, the demo and the bench: everything that stands around the program under test.
+//!
+//! It drives the *binary* over stdio as a client does and knows none of its types.
+
+/// A temporary home and data directory: the whole machine that the program sees.
+pub mod place;
+/// Key pairs made by `ssh-keygen`.
+pub mod keys;
+/// A real OpenSSH server per test.
+pub mod sshd;
+/// An SSH server inside this process, which can be told to misbehave.
+pub mod embedded;
+/// An MCP client that looks at every byte.
+pub mod client;
+/// What a result of a tool call is, and whether it is what the tool promised.
+pub mod result;
+/// The measurements behind `cargo xtask bench`.
+pub mod bench;
+/// Waiting for something to become true, with an end.
+pub mod wait;

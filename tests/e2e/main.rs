@@ -1,0 +1,20 @@
+//! End to end: the program as an MCP client sees it, over stdio, against real servers.
+//!
+//! Each module is one subject. What can be seen inside a module of the program is tested there.
+
+mod support;
+
+mod protocol;
+mod servers;
+mod exec;
+mod wire;
+mod host_keys;
+mod login;
+mod bad_input;
+mod start;
+mod jobs;
+mod crash;
+mod plugins;
+mod readme_plugin;
+mod secrets;
+mod tidy;

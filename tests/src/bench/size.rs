@@ -1,0 +1,53 @@
+//! Memory of an idle process with all bundled plugins loaded, and the bytes of `tools/list`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::client::{Client, Launch};
+use crate::place::Place;
+use crate::sshd::Sshd;
+
+use super::{Figure, exec};
+
+pub async fn measure() -> Result<Vec<Figure>> {
+    let sshd = Sshd::start().await?;
+    let place = Place::new()?;
+    // The first start compiles and fills the cache; what is measured is a start as a user has it every day.
+    use_once(&place, &sshd).await?.0.close().await?;
+    let (program, list) = use_once(&place, &sshd).await?;
+    // The figure is of an idle process: what the calls used is to be given back first.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let resident = resident_mb(program.pid())?;
+    program.close().await?;
+    let bytes = list.to_string().len();
+    let tools = list["tools"].as_array().map_or(0, Vec::len);
+    Ok(vec![
+        Figure::new("resident memory, idle", resident, "MB")
+            .target(40.0)
+            .note("2 s after tools/list and a plugin call; the Node peers have 73–80 MB"),
+        Figure::new("tools/list", float(bytes), "bytes").target(25_000.0).note(format!("{tools} tools")),
+        Figure::new("bytes per tool", float(bytes / tools.max(1)), "bytes").target(650.0).note("the Node seed has 650"),
+    ])
+}
+
+/// A program that has listed its tools and called a plugin, and the list.
+async fn use_once(place: &Place, sshd: &Sshd) -> Result<(Client, Value)> {
+    let program = Launch::new(place).start().await?;
+    exec::add(&program, sshd).await?;
+    let list = program.request("tools/list", json!({})).await?;
+    program.call("get_system_resources", json!({"alias": "box"})).await?.ok()?;
+    Ok((program, list))
+}
+
+fn resident_mb(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+fn float(bytes: usize) -> f64 {
+    u32::try_from(bytes).map_or(f64::MAX, f64::from)
+}
