@@ -205,38 +205,18 @@ async fn input_output_terminal_and_time_limits_hold_against_openssh() {
     let (exit, _) = run(&pool, &target, "sleep 5 & echo started").await.unwrap();
     assert!(exit.left_open && exit.duration < Duration::from_secs(5));
     let short = Call::new("test", "test").within(Duration::from_millis(200));
-    let error = run_with(&pool, &target, request("exec sleep 4"), &short).await.err().unwrap();
+    let error = run_with(&pool, &target, request("sleep 61.25; echo late"), &short).await.err().unwrap();
     let SshError::CommandTimeout { stop, .. } = &error else { panic!("{error}") };
-    // Older servers refuse signals for root; either way the error says which it was.
-    assert_eq!(error.to_string().contains("may still be running"), !stop.confirmed);
+    // Also where the login is root's, whose signals OpenSSH does not pass on.
+    assert!(stop.confirmed, "{error}");
     assert_eq!(stop.sent.first(), Some(&"INT"));
+    assert!(!something_runs("sleep 61.25"), "the command goes on");
 }
 
-#[tokio::test]
-async fn the_pool_adds_little_to_a_bare_channel() {
-    let Some(sshd) = Sshd::start("") else { return };
-    let keys = sshd.knows("host_ed25519");
-    let pool = Pool::new(settings(1, 1), keys.clone());
-    let target = sshd.target("key");
-    let call = call();
-    let bounds = super::super::bounds::Bounds::of(&call);
-    let session = super::super::session::connect(&target, &keys, None, &bounds).await.unwrap();
-    let (mut bare, mut pooled) = (Vec::new(), Vec::new());
-    for _ in 0..30 {
-        let start = std::time::Instant::now();
-        let mut channel = session.open_channel().await.unwrap();
-        channel.exec(true, "echo hi").await.unwrap();
-        while channel.wait().await.is_some() {}
-        bare.push(start.elapsed());
-        let start = std::time::Instant::now();
-        run(&pool, &target, "echo hi").await.unwrap();
-        pooled.push(start.elapsed());
-    }
-    bare.sort();
-    pooled.sort();
-    let (bare, pooled) = (bare[15], pooled[15]);
-    eprintln!("median of 30: bare channel {bare:?}, through the pool {pooled:?}");
-    // The promise is one millisecond, which the benchmark measures; here other tests run at the same time, and the alarm is
-    // for a lost round trip or a delayed acknowledgement (40 ms).
-    assert!(pooled < bare * 2 + Duration::from_millis(5), "{bare:?} {pooled:?}");
+/// Whether a process was started with these words.
+fn something_runs(words: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
+        .any(|line| line.trim_end_matches('\0').replace('\0', " ") == words)
 }
