@@ -9,6 +9,7 @@
 //! - A tool reaches the outside through [`Host`] only, so [`mock::Mock`] can stand in for it in a native unit test.
 //! - [`export!`] makes the component on `wasm32`. On other targets it only checks the types, so that several plugins can be
 //!   linked into one native program.
+#![allow(clippy::test_attr_in_doctest, reason = "the guide shows a whole crate, and its test belongs to it")]
 #![doc = "\n"]
 #![doc = include_str!("../../docs/plugins.md")]
 

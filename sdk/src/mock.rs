@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use crate::output::Answer;
 use crate::{Command, Finished, Host, Level, Plugin, Problem, Server};
 
+/// A report of progress: done, total, message.
+pub type Reported = (f64, Option<f64>, Option<String>);
+
 /// A host that answers what it was told to.
 #[derive(Default)]
 pub struct Mock {
@@ -19,7 +22,7 @@ pub struct Mock {
     cancelled: Cell<bool>,
     commands: RefCell<Vec<(String, Command)>>,
     round_trips: Cell<usize>,
-    reports: RefCell<Vec<(f64, Option<f64>, Option<String>)>>,
+    reports: RefCell<Vec<Reported>>,
     lines: RefCell<Vec<(Level, String)>>,
 }
 
@@ -86,7 +89,7 @@ impl Mock {
     }
 
     /// The reports of progress, in order.
-    pub fn reports(&self) -> Vec<(f64, Option<f64>, Option<String>)> {
+    pub fn reports(&self) -> Vec<Reported> {
         self.reports.borrow().clone()
     }
 

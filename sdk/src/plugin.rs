@@ -199,3 +199,51 @@ pub fn call<P: Plugin>(host: &dyn Host, tool: &str, arguments: Value) -> Result<
     let arguments = if arguments.is_null() { Value::Object(Map::new()) } else { arguments };
     (tool.run)(host, arguments)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mock::Mock;
+
+    struct Sample;
+
+    impl Plugin for Sample {
+        fn describe() -> Description {
+            Description::new("sample", "1.2.3", "A sample.")
+                .tool(Tool::new("count", "Count", "Counts servers.", count).read_only().direct())
+                .tool(Tool::new("touch", "Touch", "Does nothing.", |_, _: NoArguments| Ok(Output::text("done"))))
+                .wants_exec(&["df", "*"], "To look.")
+        }
+    }
+
+    fn count(host: &dyn Host, _: NoArguments) -> Result<Output<Value>, Problem> {
+        let count = host.servers().len();
+        Ok(Output::new(format!("{count} servers"), json!({"count": count})))
+    }
+
+    #[test]
+    fn a_description_is_written_as_the_contract_names_it() {
+        let written = serde_json::to_value(describe::<Sample>()).unwrap();
+        let tool = |index: usize| &written["tools"][index];
+        assert_eq!(written["wants"], json!([{"capability": "exec", "scope": ["df", "*"], "reason": "To look."}]));
+        assert_eq!((&written["settings_schema"], &tool(1)["output_schema"]), (&Value::Null, &Value::Null));
+        assert_eq!((&tool(0)["execution"], &tool(1)["execution"]), (&json!("direct"), &json!("job")));
+        assert_eq!(
+            tool(0)["annotations"],
+            json!({"read_only": true, "destructive": false, "idempotent": true, "open_world": true})
+        );
+        assert_eq!(tool(1)["annotations"]["destructive"], true);
+        assert_eq!(serde_json::from_value::<PluginInfo>(written).unwrap(), describe::<Sample>());
+    }
+
+    #[test]
+    fn a_call_reaches_its_tool_or_says_which_there_are() {
+        let host = Mock::new().server("a", &[]).server("b", &[]);
+        assert_eq!(host.call::<Sample>("count", json!({})).unwrap().structured, Some(json!({"count": 2})));
+        let message = |tool, arguments| host.call::<Sample>(tool, arguments).unwrap_err().message;
+        assert_eq!(message("cuont", json!({})), "the plugin sample has no tool \"cuont\"; it has count, touch");
+        assert_eq!(message("touch", json!({"x": 1})), "the argument `x` is unknown; accepted are: none");
+    }
+}

@@ -39,6 +39,10 @@ enum Side {
     Output,
 }
 
+/// What an output schema leaves out: it gives names and types only.
+const OUTPUT_NOISE: [&str; 8] =
+    ["description", "default", "minimum", "maximum", "minItems", "maxItems", "required", "additionalProperties"];
+
 fn shorten(schema: &mut Value, side: Side) {
     let Value::Object(keywords) = schema else { return };
     unwrap_option(keywords);
@@ -50,7 +54,7 @@ fn shorten(schema: &mut Value, side: Side) {
         keywords.remove("default");
     }
     if side == Side::Output {
-        for noise in ["description", "default", "minimum", "maximum", "required", "additionalProperties"] {
+        for noise in OUTPUT_NOISE {
             // A schema for the members of a map is no noise.
             if !keywords.get(noise).is_some_and(Value::is_object) {
                 keywords.remove(noise);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{self, binary, cargo, root, say};
+use crate::process::{self, binary, cargo, root, say, target_dir};
 use crate::{plugins, setup, wasm};
 
 #[derive(clap::Args, Default)]
@@ -51,7 +51,8 @@ fn bundle() -> Result<()> {
         command.args(["-p", plugin.package]);
     }
     process::run(&mut command)?;
-    let folder = root().join("target/bundle");
+    // The program looks for it in the target directory that it is built in.
+    let folder = target_dir().join("bundle");
     let mut kept = Vec::new();
     for plugin in plugins {
         let info = (plugin.describe)();

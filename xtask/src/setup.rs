@@ -29,7 +29,10 @@ pub fn compiler() -> Result<()> {
         });
         return Ok(());
     }
+    // Whoever set this does not want rustup to install anything by itself, and may have no network for it either.
+    let forbidden = std::env::var("RUSTUP_AUTO_INSTALL").is_ok_and(|value| value == "0");
     let rustup = match which("rustup") {
+        Some(_) if forbidden => Err(anyhow::anyhow!("rustup was not asked: RUSTUP_AUTO_INSTALL is 0")),
         Some(_) => run_within(Command::new("rustup").args(["target", "add", wasm::TARGET]), RUSTUP_LIMIT),
         None => Err(anyhow::anyhow!("rustup is not installed")),
     };

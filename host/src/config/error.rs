@@ -17,6 +17,8 @@ pub enum ConfigError {
     NoHome,
     #[error("could not read {path}: {message}")]
     Read { path: PathBuf, message: String },
-    #[error("could not {step} the data directory {path}: {source}; set MCP_DATA_DIR to a directory that can be written")]
+    #[error(
+        "could not {step} the data directory {path}: {source}; set MCP_DATA_DIR to a directory that can be written"
+    )]
     Directory { step: &'static str, path: PathBuf, source: std::io::Error },
 }

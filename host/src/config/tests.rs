@@ -122,8 +122,14 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
         "[plugin_limits]\nmemory = 1",
         r#"orchestrator.toml, line 2: unknown key "plugin_limits.memory"; did you mean "memory_mb"?"#,
     );
-    check("data_dir = '/x'", "orchestrator.toml, line 1: data_dir cannot stand in a file of the data directory: set MCP_DATA_DIR");
-    check("[idle_timeout]", "orchestrator.toml, line 1: idle_timeout must be a text, a number, true or false, or a list of texts");
+    check(
+        "data_dir = '/x'",
+        "orchestrator.toml, line 1: data_dir cannot stand in a file of the data directory: set MCP_DATA_DIR",
+    );
+    check(
+        "[idle_timeout]",
+        "orchestrator.toml, line 1: idle_timeout must be a text, a number, true or false, or a list of texts",
+    );
     let error = from(&[], &[], "a = 1\nb = = 2").unwrap_err();
     assert!(matches!(error, ConfigError::Toml { line: Some(2), .. }), "{error}");
 }

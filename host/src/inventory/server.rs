@@ -55,11 +55,7 @@ pub fn secret_name(alias: &str, what: &str) -> String {
 impl Server {
     /// The ways to log in, as words that may be shown.
     pub fn auth_kinds(&self) -> Vec<&'static str> {
-        let kinds = [
-            (self.key_path.is_some(), "key"),
-            (self.agent, "agent"),
-            (self.password.is_some(), "password"),
-        ];
+        let kinds = [(self.key_path.is_some(), "key"), (self.agent, "agent"), (self.password.is_some(), "password")];
         kinds.into_iter().filter_map(|(there, kind)| there.then_some(kind)).collect()
     }
 }

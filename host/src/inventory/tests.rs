@@ -71,7 +71,11 @@ async fn what_is_wrong_is_named_with_its_argument() {
     check("host", "a new server needs it", ServerPatch { host: text(" "), ..patch("a") }).await;
     for host in ["-oProxyCommand=x", "a b", "a;b", "a\n"] {
         let patch = ServerPatch { host: text(host), ..patch("a") };
-        if host == "a\n" { inventory.upsert(patch).await.unwrap(); } else { check("host", "not a host", patch).await }
+        if host == "a\n" {
+            inventory.upsert(patch).await.unwrap();
+        } else {
+            check("host", "not a host", patch).await
+        }
     }
     check("user", "a new server needs it", ServerPatch { user: None, ..patch("b") }).await;
     check("user", "not a user name", ServerPatch { user: text("a b"), ..patch("b") }).await;
@@ -108,7 +112,8 @@ async fn jumps_make_no_loop_and_are_not_removed_from_under_others() {
 
 #[test]
 fn a_jump_is_an_alias_or_an_address() {
-    let address = |user: &str, host: &str, port| Ok(Jump::Address { user: user.to_owned(), host: host.to_owned(), port });
+    let address =
+        |user: &str, host: &str, port| Ok(Jump::Address { user: user.to_owned(), host: host.to_owned(), port });
     let check = |text: &str, expected: Result<Jump, ()>| {
         assert_eq!(text.parse::<Jump>().map_err(|_| ()), expected, "{text}");
     };

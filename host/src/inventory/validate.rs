@@ -42,10 +42,7 @@ fn is_fingerprint(text: &str) -> bool {
 }
 
 /// Checks a server as it would be stored. `find` looks up the others.
-pub(super) fn server(
-    server: &Server,
-    find: impl Fn(&str) -> Option<Arc<Server>>,
-) -> Result<(), InventoryError> {
+pub(super) fn server(server: &Server, find: impl Fn(&str) -> Option<Arc<Server>>) -> Result<(), InventoryError> {
     let invalid = |field, message: String| Err(InventoryError::Invalid { field, message });
     let alias = &server.alias;
     if !is_alias(alias) {

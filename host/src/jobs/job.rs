@@ -300,7 +300,10 @@ impl AnyJob {
         let after = job.head.rappel?;
         let running = between(job.state.started, now).as_secs();
         (running >= after).then(|| {
-            format!("reminder: {} has been running for {running} s (you asked to be reminded after {after} s)", job.head.tool)
+            format!(
+                "reminder: {} has been running for {running} s (you asked to be reminded after {after} s)",
+                job.head.tool
+            )
         })
     }
 
@@ -308,12 +311,10 @@ impl AnyJob {
     pub fn crash(self, now: Timestamp) -> Job<Ended> {
         match self {
             AnyJob::Pending(job) => {
-                let problem = Problem::new(
-                    Code::Internal,
-                    "the orchestrator stopped before this job began, so nothing was done",
-                )
-                .retryable(true)
-                .hint("run it again with task_retry");
+                let problem =
+                    Problem::new(Code::Internal, "the orchestrator stopped before this job began, so nothing was done")
+                        .retryable(true)
+                        .hint("run it again with task_retry");
                 job.crash(problem, now)
             }
             AnyJob::Running(job) => {
@@ -333,3 +334,7 @@ impl AnyJob {
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::JobId;
@@ -17,17 +18,27 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// Jobs per transaction, so that a long history does not hold up who writes meanwhile.
 const BATCH: usize = 200;
 
-/// Starts the task that forgets: now, and every hour. It ends when its handle is dropped.
+/// Starts the task that forgets: now, and every hour. It ends soon after `closing` fires, or when its handle is dropped.
 /// `last` is the greatest id before this process: files of later jobs are left alone.
-pub(super) fn start(store: JobStore, outputs: PathBuf, retention: Duration, last: u64) -> AbortOnDropHandle<()> {
+pub(super) fn start(
+    store: JobStore,
+    outputs: PathBuf,
+    retention: Duration,
+    last: u64,
+    closing: CancellationToken,
+) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = sweep_files(&store, &outputs, last).await {
             tracing::warn!(%error, "outputs without a job could not be removed");
         }
         let mut hours = tokio::time::interval(EVERY);
         loop {
-            hours.tick().await;
-            match forget(&store, &outputs, retention, Timestamp::now()).await {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                _ = hours.tick() => {}
+            }
+            match forget(&store, &outputs, retention, Timestamp::now(), &closing).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "old jobs were forgotten"),
                 Err(error) => tracing::warn!(%error, "old jobs could not be forgotten"),
@@ -36,17 +47,20 @@ pub(super) fn start(store: JobStore, outputs: PathBuf, retention: Duration, last
     }))
 }
 
-/// Removes what ended more than `retention` before `now`; says how many.
+/// Removes what ended more than `retention` before `now`, batch by batch until `closing` fires; says how many.
 pub(super) async fn forget(
     store: &JobStore,
     outputs: &Path,
     retention: Duration,
     now: Timestamp,
+    closing: &CancellationToken,
 ) -> Result<usize, StoreError> {
     let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
     let Ok(cutoff) = now.checked_sub(retention) else { return Ok(0) };
     let (mut count, mut from) = (0, Some(0));
-    while let Some(place) = from {
+    while let Some(place) = from
+        && !closing.is_cancelled()
+    {
         let (old, next) = store.prune(cutoff, place, BATCH).await?;
         count += old.len();
         from = next;

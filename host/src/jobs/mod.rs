@@ -2,19 +2,24 @@
 //!
 //! What the work is, is the business of its tool: it comes here as a closure.
 
-mod job;
-mod queue;
-mod worker;
-mod store;
-mod record;
 mod ids;
-mod stats;
+mod job;
 mod keeper;
 /// What jobs print.
 pub mod output;
+mod queue;
+mod record;
+mod stats;
+mod store;
+mod worker;
 
 pub use job::{AnyJob, End, Ended, Failure, Head, Job, MAX_RETRIES, Pending, Running, Status};
 pub use output::{Output, Spool};
 pub use queue::{Jobs, NewJob, Ticket};
 pub use stats::{QueueStats, ToolStats};
 pub use store::Filter;
+
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod tests;

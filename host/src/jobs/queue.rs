@@ -30,7 +30,7 @@ const CANCEL_WAIT: Duration = Duration::from_secs(10);
 
 /// The queue. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Jobs(Arc<Inner>);
+pub struct Jobs(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -48,7 +48,8 @@ pub(super) struct Inner {
     /// Running work is dropped once this fires.
     pub(super) abandon: CancellationToken,
     crashed_at_start: Vec<JobId>,
-    _keeper: AbortOnDropHandle<()>,
+    /// `None` once it was waited for.
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// How a job came to its end, or why that could not be recorded.
@@ -106,12 +107,12 @@ impl Jobs {
         let outputs = settings.data_dir.join("outputs");
         create_private(&outputs)?;
         let directory = outputs.clone();
-        let (store, crashed_at_start, last) =
-            JobStore::open(store, move |id| counts_of_files(&directory, id)).await?;
+        let (store, crashed_at_start, last) = JobStore::open(store, move |id| counts_of_files(&directory, id)).await?;
         if !crashed_at_start.is_empty() {
             tracing::warn!(jobs = crashed_at_start.len(), "jobs that an earlier process left unended are now crashed");
         }
-        let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last);
+        let closing = CancellationToken::new();
+        let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last, closing.clone());
         Ok(Jobs(Arc::new(Inner {
             store,
             outputs,
@@ -120,10 +121,10 @@ impl Jobs {
             slots: Arc::new(Semaphore::new(RUNNING)),
             active: Mutex::default(),
             tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            closing,
             abandon: CancellationToken::new(),
             crashed_at_start,
-            _keeper: keeper,
+            keeper: Mutex::new(Some(keeper)),
         })))
     }
 
@@ -296,6 +297,11 @@ impl Jobs {
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             self.0.abandon.cancel();
             self.0.tasks.wait().await;
+        }
+        let keeper = self.0.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            // It sees that the queue is closing; a panic of its own is in the log.
+            let _ = keeper.await;
         }
     }
 }

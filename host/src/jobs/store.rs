@@ -59,7 +59,10 @@ impl Filter {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Inserted {
     /// It is committed; a retry's `attempts` and `root` are as told here.
-    New { attempts: u32, root: Option<JobId> },
+    New {
+        attempts: u32,
+        root: Option<JobId>,
+    },
     /// The same tool was called with the same idempotency key before.
     Existing(JobId),
     RetryLimit,

@@ -3,17 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 
 use super::*;
+use crate::audit::Audit;
 use crate::call::{Call, Reply};
 use crate::capability::Servers;
 use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
 use crate::error::{Code, Problem};
+use crate::inventory::{Inventory, ServerPatch};
+use crate::secrets::Vault;
+use crate::ssh::{HostKeys, Pool, PoolSettings};
+use crate::store::Store;
 
 /// Small enough that the tests of the limits are quick, large enough for a debug build on a busy machine.
 const LIMITS: PluginLimits = PluginLimits { memory: 16 << 20, compute: Duration::from_secs(1) };
@@ -31,17 +38,22 @@ fn guest(name: &str) -> Vec<u8> {
 }
 
 /// A data directory with these components in it.
-struct Home(tempfile::TempDir);
+struct Home {
+    dir: tempfile::TempDir,
+    servers: OnceCell<Servers>,
+    /// A server that is connected to and never says a word.
+    silent: Option<TcpListener>,
+}
 
 impl Home {
     fn with(guests: &[&str]) -> Self {
-        let home = Home(tempfile::tempdir().unwrap());
+        let home = Home { dir: tempfile::tempdir().unwrap(), servers: OnceCell::new(), silent: None };
         fs::create_dir(home.plugins()).unwrap();
         // What was compiled is shared by all tests, also of later runs: only the first one waits for it.
         let compiled = target().join("test-components");
         engine::private_dir(&compiled).unwrap();
-        fs::create_dir(home.0.path().join("cache")).unwrap();
-        std::os::unix::fs::symlink(compiled, home.0.path().join("cache/components")).unwrap();
+        fs::create_dir(home.dir.path().join("cache")).unwrap();
+        std::os::unix::fs::symlink(compiled, home.dir.path().join("cache/components")).unwrap();
         for name in guests {
             home.put(&format!("{name}.wasm"), &guest(name));
         }
@@ -49,11 +61,43 @@ impl Home {
     }
 
     fn plugins(&self) -> PathBuf {
-        self.0.path().join("plugins")
+        self.dir.path().join("plugins")
     }
 
     fn put(&self, file: &str, bytes: &[u8]) {
         fs::write(self.plugins().join(file), bytes).unwrap();
+    }
+
+    /// The servers of `silent`, if there is one; a data directory has one database, whoever opens it first.
+    async fn servers(&self) -> Servers {
+        self.servers.get_or_init(|| self.open_servers()).await.clone()
+    }
+
+    async fn open_servers(&self) -> Servers {
+        let at = |name: &str| self.dir.path().join(name);
+        let store = Store::open(&at("orchestrator.redb")).unwrap();
+        let vault = Vault::new(store.clone(), self.dir.path(), None);
+        let inventory = Inventory::open(store).await.unwrap();
+        if let Some(listener) = &self.silent {
+            let patch = ServerPatch {
+                alias: "silent".to_owned(),
+                host: Some("127.0.0.1".to_owned()),
+                port: Some(listener.local_addr().unwrap().port().into()),
+                user: Some("nobody".to_owned()),
+                agent: Some(true),
+                tags: Some(vec!["quiet".to_owned()]),
+                ..ServerPatch::default()
+            };
+            inventory.upsert(patch).await.unwrap();
+        }
+        let settings = PoolSettings {
+            max_connections: 1,
+            min_connections: 1,
+            idle_timeout: Duration::from_secs(60),
+            keep_alive_interval: None,
+        };
+        let pool = Pool::new(settings, HostKeys::new(self.dir.path()));
+        Servers::new(inventory, vault, pool, Audit::open(&at("audit.jsonl")).unwrap())
     }
 
     async fn load(&self) -> Arc<Plugins> {
@@ -61,14 +105,15 @@ impl Home {
     }
 
     async fn load_with(&self, bundled: &'static [Bundled], configs: BTreeMap<String, PluginConfig>) -> Arc<Plugins> {
+        let servers = self.servers().await;
         let setup = Setup {
             bundled,
             directory: self.plugins(),
-            cache: self.0.path().join("cache"),
+            cache: self.dir.path().join("cache"),
             configs,
             limits: LIMITS,
             reserved_tools: BTreeSet::from(["task_exec".to_owned()]),
-            servers: Servers::default(),
+            servers: servers.clone(),
         };
         Arc::new(Plugins::load(setup).await.unwrap())
     }
@@ -321,6 +366,46 @@ async fn the_deadline_and_the_cancel_token_end_a_guest_that_waits_and_one_that_c
         assert_eq!(problem.details["plugin"], plugin);
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
+}
+
+/// The server accepts the connection and then says nothing, so that every command waits for its greeting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_waits_for_a_server_ends_at_once_when_cancelled_and_tells_at_its_deadline_what_it_waited_for() {
+    let mut home = Home::with(&["echo"]);
+    home.silent = Some(TcpListener::bind("127.0.0.1:0").unwrap());
+    let grants = GrantsConfig { servers: vec!["tag:quiet".into()], exec: vec![vec!["id".into()]], sudo: Vec::new() };
+    let config = PluginConfig { grants: Some(grants), ..PluginConfig::default() };
+    let plugins = home.load_with(&[], BTreeMap::from([("echo".to_owned(), config)])).await;
+    plugins.warm_up().await;
+    let listed = call(&plugins, "guest_servers", json!({})).await.unwrap();
+    assert_eq!(listed.structured["servers"][0]["tags"], json!(["quiet"]));
+
+    let with = |program: &str| arguments(json!({"alias": "silent", "command": {"program": program}}));
+    let refused = plugins.call("echo", "guest_exec", with("rm"), Call::new("guest_exec", "test")).await.unwrap_err();
+    assert_eq!((refused.code, &refused.details["capability"]), (Code::NotGranted, &json!("exec")));
+
+    // Longer than the compute limit: waiting for a server is not computing.
+    let late = Call::new("guest_exec", "test").within(LIMITS.compute * 2);
+    let problem = plugins.call("echo", "guest_exec", with("id"), late).await.unwrap_err();
+    assert!(matches!(problem.code, Code::ConnectionFailed | Code::CommandTimeout), "{problem}");
+    assert_eq!((&problem.details["alias"], &problem.details["plugin"]), (&json!("silent"), &json!("echo")));
+    assert!(problem.details.contains_key("step"), "{:?}", problem.details);
+
+    let unwanted = Call::new("guest_exec", "test");
+    let cancel = unwanted.cancel.clone();
+    let running = tokio::spawn({
+        let (plugins, with) = (plugins.clone(), with("id"));
+        async move { plugins.call("echo", "guest_exec", with, unwanted).await }
+    });
+    // The second connection: the guest is in its import now.
+    let listener = home.silent.take().unwrap();
+    let accept = move || (listener.accept().unwrap(), listener.accept().unwrap(), listener);
+    let _connections = tokio::task::spawn_blocking(accept).await.unwrap();
+    let start = Instant::now();
+    cancel.cancel();
+    let problem = running.await.unwrap().unwrap_err();
+    assert_eq!((problem.code, &problem.details["plugin"]), (Code::Cancelled, &json!("echo")), "{problem}");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,8 +115,7 @@ fn read_key(file: File, path: &Path) -> Result<Key, SecretError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(33));
     file.take(33).read_to_end(&mut bytes).map_err(failed)?;
     let key: Result<[u8; 32], _> = bytes.as_slice().try_into();
-    key.map(Zeroizing::new)
-        .map_err(|_| SecretError::KeyFileLength { path: path.to_owned(), length: bytes.len() })
+    key.map(Zeroizing::new).map_err(|_| SecretError::KeyFileLength { path: path.to_owned(), length: bytes.len() })
 }
 
 fn read(store: &Store, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

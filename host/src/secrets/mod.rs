@@ -149,7 +149,8 @@ impl Vault {
             StoredSecret::Sealed(bytes) => {
                 let plain = decrypt(self.cipher().await?, name, bytes)
                     .ok_or_else(|| SecretError::Unsealable { name: name.to_owned() })?;
-                let text = std::str::from_utf8(&plain).map_err(|_| SecretError::Unsealable { name: name.to_owned() })?;
+                let text =
+                    std::str::from_utf8(&plain).map_err(|_| SecretError::Unsealable { name: name.to_owned() })?;
                 Ok(Secret::new(text))
             }
         }
@@ -159,9 +160,8 @@ impl Vault {
 fn encrypt(cipher: &XChaCha20Poly1305, name: &str, plain: &[u8]) -> Result<Vec<u8>, SecretError> {
     let nonce: [u8; NONCE] = rand::random();
     let payload = Payload { msg: plain, aad: name.as_bytes() };
-    let sealed = cipher
-        .encrypt(&XNonce::from(nonce), payload)
-        .map_err(|_| SecretError::TooLong { name: name.to_owned() })?;
+    let sealed =
+        cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| SecretError::TooLong { name: name.to_owned() })?;
     Ok([nonce.as_slice(), &sealed].concat())
 }
 
@@ -170,3 +170,6 @@ fn decrypt(cipher: &XChaCha20Poly1305, name: &str, bytes: &[u8]) -> Option<Zeroi
     let payload = Payload { msg: sealed, aad: name.as_bytes() };
     cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,8 @@ impl Reference {
     pub fn parse(text: &str) -> Result<Reference, SecretError> {
         let wrong = || {
             // The part after a prefix that is not one of ours may be a secret.
-            let shown = text.split_once(':').filter(|_| Reference::looks_like_one(text)).map_or("…", |(kind, _)| kind);
+            let shown =
+                text.split_once(':').filter(|_| Reference::looks_like_one(text)).map_or("…", |(kind, _)| kind);
             SecretError::NotAReference(format!("{shown}:"))
         };
         let (kind, rest) = text.split_once(':').ok_or_else(wrong)?;
@@ -100,7 +101,7 @@ async fn read_file(path: PathBuf) -> Result<Secret, SecretError> {
     Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
 }
 
-async fn run(line: &str, limit: Duration) -> Result<Secret, SecretError> {
+pub(super) async fn run(line: &str, limit: Duration) -> Result<Secret, SecretError> {
     let mut child = Command::new("sh")
         .args(["-c", line])
         .stdin(Stdio::null())

@@ -63,9 +63,10 @@ impl Attempt {
     pub fn hint(&self) -> Option<String> {
         match self {
             Attempt::KeyFile(error) => Some(error.hint()),
-            Attempt::KeyRefused(_) => {
-                Some("Check user, and that the key's public half is in the server's ~/.ssh/authorized_keys of that user.".to_owned())
-            }
+            Attempt::KeyRefused(_) => Some(
+                "Check user, and that the key's public half is in the server's ~/.ssh/authorized_keys of that user."
+                    .to_owned(),
+            ),
             Attempt::AgentMissing => Some("Start this program with SSH_AUTH_SOCK set, or use keyPath.".to_owned()),
             Attempt::AgentEmpty => Some("Load the key with ssh-add.".to_owned()),
             Attempt::Questions(_) => Some("Log in with a key: a question cannot be answered here.".to_owned()),
@@ -150,17 +151,26 @@ impl Conversation<'_> {
                 }
                 let (file, secret) = (path.clone(), passphrase.clone());
                 // Reading and above all decrypting a key would hold up everybody else on this thread.
-                let loaded = tokio::task::spawn_blocking(move || key_file::load(&file, secret.as_ref().map(|text| text.as_str()))).await;
+                let loaded = tokio::task::spawn_blocking(move || {
+                    key_file::load(&file, secret.as_ref().map(|text| text.as_str()))
+                })
+                .await;
                 let key = match loaded {
                     Ok(Ok(key)) => key,
                     Ok(Err(error)) => return Ok(Outcome::Not(Attempt::KeyFile(error))),
                     Err(error) => {
                         let cause = error.to_string();
-                        return Ok(Outcome::Not(Attempt::KeyFile(KeyFileError::Unreadable { path: path.clone(), cause })));
+                        return Ok(Outcome::Not(Attempt::KeyFile(KeyFileError::Unreadable {
+                            path: path.clone(),
+                            cause,
+                        })));
                     }
                 };
                 let hash = self.hash_for(&key.algorithm()).await?;
-                let result = self.handle.authenticate_publickey(self.user, PrivateKeyWithHashAlg::new(Arc::new(key), hash)).await;
+                let result = self
+                    .handle
+                    .authenticate_publickey(self.user, PrivateKeyWithHashAlg::new(Arc::new(key), hash))
+                    .await;
                 let result = result.map_err(|error| self.lost(error))?;
                 self.judge(result, "publickey", Attempt::KeyRefused(path.clone()))
             }
@@ -180,7 +190,8 @@ impl Conversation<'_> {
 
     async fn password(&mut self, password: &str) -> Result<Outcome, SshError> {
         if self.accepts(MethodKind::Password) {
-            let result = self.handle.authenticate_password(self.user, password).await.map_err(|error| self.lost(error))?;
+            let result =
+                self.handle.authenticate_password(self.user, password).await.map_err(|error| self.lost(error))?;
             match self.judge(result, "password", Attempt::PasswordRefused)? {
                 Outcome::Not(_) if self.accepts(MethodKind::KeyboardInteractive) => {}
                 outcome => return Ok(outcome),
@@ -212,7 +223,9 @@ impl Conversation<'_> {
                     }
                     // Asked for the same password again: it was wrong. Another try with it would only count against us.
                     [prompt] if !prompt.echo && used => return Ok(Outcome::Not(Attempt::PasswordRefused)),
-                    [prompt, ..] => return Ok(Outcome::Not(Attempt::Questions(prompt.prompt.chars().take(80).collect()))),
+                    [prompt, ..] => {
+                        return Ok(Outcome::Not(Attempt::Questions(prompt.prompt.chars().take(80).collect())));
+                    }
                 },
             };
             let answered = self.handle.authenticate_keyboard_interactive_respond(answers).await;

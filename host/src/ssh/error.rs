@@ -90,9 +90,15 @@ impl fmt::Display for Stop {
         match (self.sent.is_empty(), self.confirmed) {
             (true, true) => write!(f, "the command has ended"),
             (true, false) => write!(f, "no signal could be sent; the command may still be running"),
-            (false, true) => write!(f, "sent {}; the server confirmed that the command has ended", self.sent.join(", ")),
+            (false, true) => {
+                write!(f, "sent {}; the server confirmed that the command has ended", self.sent.join(", "))
+            }
             (false, false) => {
-                write!(f, "sent {} and closed the channel, but the server did not confirm the command's end: ", self.sent.join(", "))?;
+                write!(
+                    f,
+                    "sent {} and closed the channel, but the server did not confirm the command's end: ",
+                    self.sent.join(", ")
+                )?;
                 write!(f, "it may still be running")
             }
         }
@@ -180,7 +186,9 @@ impl SshError {
             | SshError::Timeout { .. }
             | SshError::ChannelRefused { .. } => true,
             // No agreement on algorithms stays none; a connection that broke on the way may hold the next time.
-            SshError::Handshake { cause, .. } => !matches!(**cause, russh::Error::NoCommonAlgo { .. } | russh::Error::Version),
+            SshError::Handshake { cause, .. } => {
+                !matches!(**cause, russh::Error::NoCommonAlgo { .. } | russh::Error::Version)
+            }
             SshError::Jump { source, .. } => source.is_retryable(),
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
@@ -357,7 +365,9 @@ impl SshError {
 
     fn stop(&self) -> Option<&Stop> {
         match self {
-            SshError::CommandTimeout { stop, .. } | SshError::CommandCancelled { stop, .. } | SshError::Sink { stop, .. } => Some(stop),
+            SshError::CommandTimeout { stop, .. }
+            | SshError::CommandCancelled { stop, .. }
+            | SshError::Sink { stop, .. } => Some(stop),
             _ => None,
         }
     }

@@ -13,15 +13,11 @@ use tokio::time::{Instant, timeout};
 use super::bounds::{Bounds, until};
 use super::error::{Endpoint, SshError, Step, Stop};
 use super::lease::Lease;
+use super::session::Session;
+use super::stop::{self, SIGNALS};
 use crate::call::Call;
 use crate::error::Problem;
 
-/// What is sent to stop a command, and how long each may take to work: two seconds in all.
-const SIGNALS: [(Sig, &str, Duration); 3] = [
-    (Sig::INT, "INT", Duration::from_millis(800)),
-    (Sig::TERM, "TERM", Duration::from_millis(800)),
-    (Sig::KILL, "KILL", Duration::from_millis(400)),
-];
 /// How long the output may be silent after the command's end while something keeps it open.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -67,12 +63,26 @@ pub struct Exit {
 ///
 /// When it does not end in time it is sent INT, TERM and KILL, the channel is closed, and the error says what came of that.
 /// The channel serves one command: the lease is given back at the end, also when this future is dropped.
-pub async fn exec<S: OutputSink>(mut lease: Lease, request: Request, call: &Call, sink: &mut S) -> Result<Exit, SshError> {
+pub async fn exec<S: OutputSink>(
+    mut lease: Lease,
+    request: Request,
+    call: &Call,
+    sink: &mut S,
+) -> Result<Exit, SshError> {
     let bounds = Bounds::of(call);
     let at = lease.endpoint().clone();
     lease.mark_running(true);
-    let Some((read, write)) = lease.halves() else { return Err(SshError::CommandLost { at }) };
-    let mut command = Command { at: at.clone(), read, status: Status::default(), requests: Vec::new(), started: Instant::now() };
+    let session = lease.session();
+    let (Some(session), Some((read, write))) = (session, lease.halves()) else { return Err(SshError::CommandLost { at }) };
+    let mut command = Command {
+        at,
+        session,
+        line: request.line.clone(),
+        read,
+        status: Status::default(),
+        requests: Vec::new(),
+        started: Instant::now(),
+    };
     let result = command.run(write, request, &bounds, sink).await;
     let closed = command.status.closed;
     let ended = command.status.ended();
@@ -99,6 +109,8 @@ impl Status {
 
 struct Command<'a> {
     at: Arc<Endpoint>,
+    session: Arc<Session>,
+    line: String,
     read: &'a mut ChannelReadHalf,
     status: Status,
     /// The requests that the server has not answered yet, in the order of their answers.
@@ -243,7 +255,10 @@ impl Command<'_> {
                 write.signal(signal).await.map_err(|_| ())?;
                 stop.sent.push(name);
                 while !self.status.ended() {
-                    if let Some(End::Closed) = { let message = self.read.wait().await; self.note(message) } {
+                    if let Some(End::Closed) = {
+                        let message = self.read.wait().await;
+                        self.note(message)
+                    } {
                         return Err(());
                     }
                 }
@@ -256,6 +271,9 @@ impl Command<'_> {
             stop.confirmed = self.status.ended();
         }
         stop.confirmed = self.status.ended();
+        if !stop.confirmed && !self.status.closed {
+            stop.confirmed = stop::from_second_channel(&self.session, &self.line, self.started.elapsed()).await;
+        }
         stop
     }
 }

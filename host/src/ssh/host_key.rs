@@ -80,7 +80,11 @@ pub enum Decision {
         expected: Vec<String>,
     },
     /// The key is marked `@revoked`.
-    Revoked { fingerprint: String, file: PathBuf, line: usize },
+    Revoked {
+        fingerprint: String,
+        file: PathBuf,
+        line: usize,
+    },
 }
 
 /// A key's fingerprint as OpenSSH writes it: `SHA256:…`.
@@ -104,10 +108,11 @@ pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decisi
         return Decision::Changed { fingerprint: shown, key_type, at: None, expected: vec![pin.trim().to_owned()] };
     }
     let plain: Vec<&Known> = known.iter().filter(|entry| entry.line.marker == Marker::None).collect();
-    if plain.iter().any(|entry| same(entry)) {
+    if plain.iter().any(same) {
         return Decision::Trusted;
     }
-    let mut expected: Vec<&Known> = plain.iter().copied().filter(|entry| entry.line.key.algorithm() == offered.algorithm()).collect();
+    let mut expected: Vec<&Known> =
+        plain.iter().copied().filter(|entry| entry.line.key.algorithm() == offered.algorithm()).collect();
     if expected.is_empty() {
         expected = plain;
     }
@@ -178,7 +183,9 @@ mod tests {
     #[test]
     fn a_server_without_lines_is_unknown() {
         let offered = key(Algorithm::Ed25519);
-        let Decision::Unknown { fingerprint: shown, key_type, authority_only } = decide(None, &[], &offered) else { panic!() };
+        let Decision::Unknown { fingerprint: shown, key_type, authority_only } = decide(None, &[], &offered) else {
+            panic!()
+        };
         assert!(shown.starts_with("SHA256:") && key_type == "ssh-ed25519" && !authority_only);
     }
 
@@ -192,7 +199,8 @@ mod tests {
 
     #[test]
     fn another_key_of_the_same_type_is_changed() {
-        let (offered, first, second, third) = (key(Algorithm::Ed25519), key(ecdsa()), key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let (offered, first, second, third) =
+            (key(Algorithm::Ed25519), key(ecdsa()), key(Algorithm::Ed25519), key(Algorithm::Ed25519));
         let lines = [known(1, Marker::None, &first), known(4, Marker::None, &second), known(5, Marker::None, &third)];
         let Decision::Changed { at, expected, .. } = decide(None, &lines, &offered) else { panic!() };
         assert_eq!(at, Some((PathBuf::from("/known_hosts"), 4)));
@@ -202,7 +210,9 @@ mod tests {
     #[test]
     fn a_key_of_another_type_than_the_known_one_is_changed() {
         let (offered, first) = (key(Algorithm::Ed25519), key(ecdsa()));
-        let Decision::Changed { at, expected, .. } = decide(None, &[known(7, Marker::None, &first)], &offered) else { panic!() };
+        let Decision::Changed { at, expected, .. } = decide(None, &[known(7, Marker::None, &first)], &offered) else {
+            panic!()
+        };
         assert_eq!((at, expected), (Some((PathBuf::from("/known_hosts"), 7)), vec![fingerprint(&first)]));
     }
 
@@ -233,7 +243,10 @@ mod tests {
         let wrong = fingerprint(&other);
         for pin in [wrong.as_str(), "", "SHA256:", "MD5:00:11"] {
             let decision = decide(Some(pin), &[known(1, Marker::None, &offered)], &offered);
-            assert!(matches!(&decision, Decision::Changed { at: None, expected, .. } if expected == &[pin]), "{decision:?}");
+            assert!(
+                matches!(&decision, Decision::Changed { at: None, expected, .. } if expected == &[pin]),
+                "{decision:?}"
+            );
         }
     }
 

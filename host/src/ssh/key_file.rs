@@ -39,10 +39,16 @@ impl KeyFileError {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
-            KeyFileError::Missing(path) => format!("Check keyPath: {} must be on the machine where this program runs.", path.display()),
-            KeyFileError::Unreadable { path, .. } => format!("Make {} readable for the user who runs this program.", path.display()),
+            KeyFileError::Missing(path) => {
+                format!("Check keyPath: {} must be on the machine where this program runs.", path.display())
+            }
+            KeyFileError::Unreadable { path, .. } => {
+                format!("Make {} readable for the user who runs this program.", path.display())
+            }
             KeyFileError::TooOpen { path, .. } => format!("Run: chmod 600 {}", path.display()),
-            KeyFileError::PassphraseMissing(_) => "Give passphrase with server_add, or load the key into an ssh-agent and set agent.".to_owned(),
+            KeyFileError::PassphraseMissing(_) => {
+                "Give passphrase with server_add, or load the key into an ssh-agent and set agent.".to_owned()
+            }
             KeyFileError::PassphraseWrong(_) => "Correct passphrase with server_add.".to_owned(),
             KeyFileError::PublicKey(path) => {
                 format!("Give the private key's file as keyPath, usually {}.", path.with_extension("").display())
@@ -112,14 +118,13 @@ fn decode(path: &Path, text: &str, passphrase: Option<&str>) -> Result<PrivateKe
     match (decode_secret_key(text, None), passphrase) {
         (Ok(key), _) => Ok(key),
         (Err(russh::keys::Error::KeyIsEncrypted), None) => Err(KeyFileError::PassphraseMissing(path.to_owned())),
-        (Err(russh::keys::Error::KeyIsEncrypted), Some(passphrase)) => {
-            decode_secret_key(text, Some(passphrase)).map_err(|error| match error {
+        (Err(russh::keys::Error::KeyIsEncrypted), Some(passphrase)) => decode_secret_key(text, Some(passphrase))
+            .map_err(|error| match error {
                 russh::keys::Error::SshKey(russh::keys::ssh_key::Error::AlgorithmUnsupported { .. }) => {
                     KeyFileError::Unsupported { path: path.to_owned(), cause: error.to_string() }
                 }
                 _ => KeyFileError::PassphraseWrong(path.to_owned()),
-            })
-        }
+            }),
         (Err(error @ (russh::keys::Error::UnknownAlgorithm(_) | russh::keys::Error::UnsupportedKeyType { .. })), _) => {
             Err(KeyFileError::Unsupported { path: path.to_owned(), cause: error.to_string() })
         }

@@ -35,7 +35,10 @@ pub fn lookup_name(host: &str, port: u16) -> String {
 /// The lines of `text` that are about `name` (see [`lookup_name`]). Comments and lines that cannot be read are skipped: one
 /// bad line must not take the others away.
 pub fn find(text: &str, name: &str) -> Vec<Line> {
-    text.lines().enumerate().filter_map(|(index, line)| parse(line, name).map(|(marker, key)| Line { number: index + 1, marker, key })).collect()
+    text.lines()
+        .enumerate()
+        .filter_map(|(index, line)| parse(line, name).map(|(marker, key)| Line { number: index + 1, marker, key }))
+        .collect()
 }
 
 fn parse(line: &str, name: &str) -> Option<(Marker, PublicKey)> {
@@ -187,7 +190,18 @@ mod tests {
     fn the_same_lines_are_found_as_by_ssh_keygen() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("known_hosts");
-        let hosts = ["web", "WEB", "web.example.org", "bad.example.org", "10.0.0.1", "::1", "hashed", "hashed2", "web1", "nobody"];
+        let hosts = [
+            "web",
+            "WEB",
+            "web.example.org",
+            "bad.example.org",
+            "10.0.0.1",
+            "::1",
+            "hashed",
+            "hashed2",
+            "web1",
+            "nobody",
+        ];
         let text = format!(
             "# comment\nweb {ED25519}\nWeb,10.0.0.? {OTHER}\n*.example.org,!bad.example.org {ED25519}\n!web,* {OTHER}\n[web]:2222 {OTHER}\n\
              [*.example.org]:* {ED25519}\n@revoked web {ED25519}\n@cert-authority * {ED25519}\n::1 {ED25519}\n[::1]:2222 {OTHER}\nbroken line\n\

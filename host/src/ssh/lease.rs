@@ -52,6 +52,11 @@ impl Lease {
         self.parts.as_ref()?.place.connection().server_key()
     }
 
+    /// The connection that the channel is on.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.parts.as_ref().map(|parts| Arc::clone(parts.place.connection()))
+    }
+
     /// The channel's two halves. `None` never happens while the lease lives.
     pub fn halves(&mut self) -> Option<(&mut ChannelReadHalf, &ChannelWriteHalf<Msg>)> {
         self.parts.as_mut().map(|parts| (&mut parts.read, &parts.write))

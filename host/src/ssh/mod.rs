@@ -7,6 +7,7 @@ mod error;
 mod pool;
 mod lease;
 mod exec;
+mod stop;
 mod quote;
 mod session;
 mod host_key;

@@ -28,7 +28,12 @@ impl From<QuoteError> for Problem {
 }
 
 /// The line that runs `program` with `args`, with `env` set for it, through `sudo -n` if so asked.
-pub fn command_line(program: &str, args: &[String], env: &[(String, String)], sudo: bool) -> Result<String, QuoteError> {
+pub fn command_line(
+    program: &str,
+    args: &[String],
+    env: &[(String, String)],
+    sudo: bool,
+) -> Result<String, QuoteError> {
     if program.is_empty() {
         return Err(QuoteError::NoProgram);
     }
@@ -109,7 +114,27 @@ fn script(words: &[String]) -> String {
 
 /// A byte that means itself between double quotes in a POSIX shell, within single quotes in every other.
 fn is_double_quotable(byte: u8) -> bool {
-    is_plain_byte(byte) || matches!(byte, b' ' | b'=' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'<' | b'>' | b'|' | b'&' | b';' | b'#' | b'*' | b'?' | b'~' | b'^')
+    is_plain_byte(byte)
+        || matches!(
+            byte,
+            b' ' | b'='
+                | b'('
+                | b')'
+                | b'['
+                | b']'
+                | b'{'
+                | b'}'
+                | b'<'
+                | b'>'
+                | b'|'
+                | b'&'
+                | b';'
+                | b'#'
+                | b'*'
+                | b'?'
+                | b'~'
+                | b'^'
+        )
 }
 
 /// The word as a format of `printf`.
@@ -133,18 +158,141 @@ mod tests {
 
     /// Every shell that may be somebody's login shell, as far as it is installed here; `sh` always is.
     const SHELLS: &[&[&str]] = &[
-        &["sh"], &["bash"], &["dash"], &["zsh"], &["ksh"], &["busybox", "sh"], &["fish"], &["tcsh"], &["csh"], &["mksh"], &["yash"],
+        &["sh"],
+        &["bash"],
+        &["dash"],
+        &["zsh"],
+        &["ksh"],
+        &["busybox", "sh"],
+        &["fish"],
+        &["tcsh"],
+        &["csh"],
+        &["mksh"],
+        &["yash"],
     ];
 
     fn hostile() -> Vec<String> {
         let mut words: Vec<String> = [
-            "", " ", "a b", "'", "''", "\"", "\\", "\\'", "'\\''", "\\\\'", "!", "!!", "'!'", "\\!", "\n", "a\n", "\n\n\n", "a\nb", "\r\n",
-            "\t", "$HOME", "${HOME}", "$(id)", "`id`", "$((1+1))", "a$", "%", "%s", "%%", "%d%n", "100%", "\\n", "\\047", "\\x41", "\\c", "*",
-            "?", "[a]", "[!a]", "{a,b}", "{1..3}", "~", "~root", "~/x", "a~", "=ls", "a=b", "a=~", "==", "-", "--", "-n", "-e", "-c", "--help",
-            "#", "#a", "a#b", ";", "; id", "| id", "& id", "&&", "||", "> /dev/null", "< /dev/null", "<(id)", ">(id)", "2>&1", "(", ")", "(a)",
-            "{", "}", "{}", "^", "^a^b", "@", "@a", "+", "+x", ":", ",", ".", "..", "/", "%1", "%self", "if", "exec", "command", "noglob",
-            "a.", "...", ".\n", "é", "ü\n", "日本語", "🦀", "\u{7f}", "\u{1}", "\u{1b}[31m", "a\\", "a\\\n", "x\\\\\\", "'; id; '", "\"; id; \"",
-            "$'a'", "$\"a\"", "a\u{a0}b", "\u{2028}", "*/", "a:b", "a,b", "user@host", "-%", "!1", "!$", "\u{b}", "\u{c}",
+            "",
+            " ",
+            "a b",
+            "'",
+            "''",
+            "\"",
+            "\\",
+            "\\'",
+            "'\\''",
+            "\\\\'",
+            "!",
+            "!!",
+            "'!'",
+            "\\!",
+            "\n",
+            "a\n",
+            "\n\n\n",
+            "a\nb",
+            "\r\n",
+            "\t",
+            "$HOME",
+            "${HOME}",
+            "$(id)",
+            "`id`",
+            "$((1+1))",
+            "a$",
+            "%",
+            "%s",
+            "%%",
+            "%d%n",
+            "100%",
+            "\\n",
+            "\\047",
+            "\\x41",
+            "\\c",
+            "*",
+            "?",
+            "[a]",
+            "[!a]",
+            "{a,b}",
+            "{1..3}",
+            "~",
+            "~root",
+            "~/x",
+            "a~",
+            "=ls",
+            "a=b",
+            "a=~",
+            "==",
+            "-",
+            "--",
+            "-n",
+            "-e",
+            "-c",
+            "--help",
+            "#",
+            "#a",
+            "a#b",
+            ";",
+            "; id",
+            "| id",
+            "& id",
+            "&&",
+            "||",
+            "> /dev/null",
+            "< /dev/null",
+            "<(id)",
+            ">(id)",
+            "2>&1",
+            "(",
+            ")",
+            "(a)",
+            "{",
+            "}",
+            "{}",
+            "^",
+            "^a^b",
+            "@",
+            "@a",
+            "+",
+            "+x",
+            ":",
+            ",",
+            ".",
+            "..",
+            "/",
+            "%1",
+            "%self",
+            "if",
+            "exec",
+            "command",
+            "noglob",
+            "a.",
+            "...",
+            ".\n",
+            "é",
+            "ü\n",
+            "日本語",
+            "🦀",
+            "\u{7f}",
+            "\u{1}",
+            "\u{1b}[31m",
+            "a\\",
+            "a\\\n",
+            "x\\\\\\",
+            "'; id; '",
+            "\"; id; \"",
+            "$'a'",
+            "$\"a\"",
+            "a\u{a0}b",
+            "\u{2028}",
+            "*/",
+            "a:b",
+            "a,b",
+            "user@host",
+            "-%",
+            "!1",
+            "!$",
+            "\u{b}",
+            "\u{c}",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -179,7 +327,11 @@ mod tests {
             expected = b"\0".to_vec();
         }
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.stdout == expected, "{shell:?} {args:?}\n{line}\n{:?}\n{told}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.stdout == expected,
+            "{shell:?} {args:?}\n{line}\n{:?}\n{told}",
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
 
     #[test]
@@ -227,7 +379,10 @@ mod tests {
     fn a_plain_line_stays_readable() {
         let args = ["--no-pager".to_owned(), "--state=failed".to_owned()];
         assert_eq!(command_line("systemctl", &args, &[], false).unwrap(), "exec systemctl --no-pager --state=failed");
-        assert_eq!(command_line("systemctl", &args, &[], true).unwrap(), "exec sudo -n -- systemctl --no-pager --state=failed");
+        assert_eq!(
+            command_line("systemctl", &args, &[], true).unwrap(),
+            "exec sudo -n -- systemctl --no-pager --state=failed"
+        );
         let env = [("LC_ALL".to_owned(), "C".to_owned())];
         assert_eq!(command_line("df", &[], &env, true).unwrap(), "exec sudo -n -- env LC_ALL=C df");
     }

@@ -74,7 +74,10 @@ pub async fn connect(
     let mut route = vec![target];
     while let Some(jump) = route.last().and_then(|last| last.jump.as_deref()) {
         if route.len() > MAX_JUMPS {
-            let problem = crate::error::Problem::invalid(format!("{} is reached through more than {MAX_JUMPS} jump servers", target.alias));
+            let problem = crate::error::Problem::invalid(format!(
+                "{} is reached through more than {MAX_JUMPS} jump servers",
+                target.alias
+            ));
             return Err(SshError::Target(Box::new(problem)));
         }
         route.push(jump);
@@ -86,7 +89,9 @@ pub async fn connect(
         let last = std::ptr::eq(hop, target);
         let made = connect_hop(hop, hops.last().zip(through), keys, keep_alive, &traffic, &bounds).await;
         match made {
-            Ok(link) if last => return Ok(Session { traffic, opened: Instant::now(), closes: AtomicU32::new(0), link, hops }),
+            Ok(link) if last => {
+                return Ok(Session { traffic, opened: Instant::now(), closes: AtomicU32::new(0), link, hops });
+            }
             Ok(link) => hops.push(link),
             Err(error) if last => return Err(error),
             Err(error) => {
@@ -134,8 +139,11 @@ async fn connect_hop(
         Some((hop, by)) => {
             let open = hop.handle.channel_open_direct_tcpip(target.host.as_str(), target.port.into(), "127.0.0.1", 0);
             let channel = bounds.step(&at, Step::Connect, open).await?;
-            let channel =
-                channel.map_err(|cause| SshError::Forward { at: at.clone(), jump: by.alias.clone(), cause: Arc::new(cause) })?;
+            let channel = channel.map_err(|cause| SshError::Forward {
+                at: at.clone(),
+                jump: by.alias.clone(),
+                cause: Arc::new(cause),
+            })?;
             // The bytes are counted once, where they leave this machine.
             let inner = Arc::new(Traffic::default());
             handshake(config, Wire::new(channel.into_stream(), inner, cut), client, &at, bounds).await?
@@ -152,23 +160,33 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     at: &Arc<Endpoint>,
     bounds: &Bounds,
 ) -> Result<Handle<Client>, SshError> {
-    bounds.step(at, Step::Handshake, client::connect_stream(config, stream, client)).await?.map_err(|failure| match failure {
-        Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only }) => {
-            SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only }
+    bounds.step(at, Step::Handshake, client::connect_stream(config, stream, client)).await?.map_err(|failure| {
+        match failure {
+            Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only }) => {
+                SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only }
+            }
+            Failure::HostKey(Decision::Changed { fingerprint, key_type, at: file, expected }) => {
+                SshError::HostKeyChanged { at: at.clone(), fingerprint, key_type, file, expected }
+            }
+            Failure::HostKey(Decision::Revoked { fingerprint, file, line }) => {
+                SshError::HostKeyRevoked { at: at.clone(), fingerprint, file, line }
+            }
+            Failure::HostKey(Decision::Trusted) => {
+                SshError::Handshake { at: at.clone(), cause: Arc::new(russh::Error::UnknownKey) }
+            }
+            Failure::Wire(cause) => SshError::Handshake { at: at.clone(), cause: Arc::new(cause) },
         }
-        Failure::HostKey(Decision::Changed { fingerprint, key_type, at: file, expected }) => {
-            SshError::HostKeyChanged { at: at.clone(), fingerprint, key_type, file, expected }
-        }
-        Failure::HostKey(Decision::Revoked { fingerprint, file, line }) => {
-            SshError::HostKeyRevoked { at: at.clone(), fingerprint, file, line }
-        }
-        Failure::HostKey(Decision::Trusted) => SshError::Handshake { at: at.clone(), cause: Arc::new(russh::Error::UnknownKey) },
-        Failure::Wire(cause) => SshError::Handshake { at: at.clone(), cause: Arc::new(cause) },
     })
 }
 
 fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<Duration>) -> Config {
-    let mut ciphers = vec![cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
+    let mut ciphers = vec![
+        cipher::CHACHA20_POLY1305,
+        cipher::AES_256_GCM,
+        cipher::AES_256_CTR,
+        cipher::AES_192_CTR,
+        cipher::AES_128_CTR,
+    ];
     // With instructions for it AES-GCM is a third faster than ChaCha20; without them it is slower and leaks timing.
     ciphers.insert(if cpu_has_aes() { 0 } else { 1 }, cipher::AES_128_GCM);
     if cpu_has_aes() {

@@ -74,7 +74,8 @@ impl Store {
 
     /// Bytes that the file takes on disk now.
     pub fn file_size(&self) -> Result<u64, StoreError> {
-        let metadata = std::fs::metadata(&self.0.path).map_err(|error| StoreError::io("read the size of", &self.0.path, error))?;
+        let metadata =
+            std::fs::metadata(&self.0.path).map_err(|error| StoreError::io("read the size of", &self.0.path, error))?;
         Ok(metadata.len())
     }
 

@@ -78,6 +78,10 @@ fn classify(path: &Path, error: DatabaseError) -> Result<Outcome, StoreError> {
     match error {
         DatabaseError::DatabaseAlreadyOpen => Err(StoreError::Locked { path: path.to_owned() }),
         DatabaseError::Storage(StorageError::Corrupted(reason)) => Ok(Outcome::Damaged(reason)),
+        // A file that does not begin like a database.
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Ok(Outcome::Damaged(error.to_string()))
+        }
         DatabaseError::UpgradeRequired(found) => Err(StoreError::Format { path: path.to_owned(), found }),
         other => Err(StoreError::Open { path: path.to_owned(), source: Arc::new(other.into()) }),
     }

@@ -98,17 +98,22 @@ async fn what_waits_at_the_same_time_shares_one_transaction() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&file(&directory)).unwrap();
     let (release, held) = std::sync::mpsc::channel::<()>();
+    let (runs, is_running) = tokio::sync::oneshot::channel();
+    let mut runs = Some(runs);
     let blocker = {
         let store = store.clone();
         tokio::spawn(async move {
             store
                 .write(move |_| {
+                    runs.take().unwrap().send(()).unwrap();
                     let _ = held.recv();
                     Ok(())
                 })
                 .await
         })
     };
+    // Its group is complete once it runs, so none of the others can be in it.
+    is_running.await.unwrap();
     let mut others = tokio::task::JoinSet::new();
     for number in 0..100 {
         let store = store.clone();
@@ -124,7 +129,7 @@ async fn what_waits_at_the_same_time_shares_one_transaction() {
                 .unwrap()
         });
     }
-    // All others are in the queue once its free places say so; the blocker itself was taken out of it or not yet.
+    // All others are in the queue once its free places say so.
     while store.0.writer.free_places() > QUEUE_PLACES - 100 {
         tokio::task::yield_now().await;
     }

@@ -21,8 +21,8 @@ impl Plugin for Monitoring {
                 Tool::new(
                     "get_system_resources",
                     "System resources",
-                    "CPU, load, memory, swap, disks, uptime, OS and busiest processes of a server, with what is wrong \
-                     first. Use it before guessing with top, free or df. Changes nothing; takes about a second.",
+                    "How a server is doing: CPU, load, memory, swap, disks, uptime, OS, busiest processes; what is wrong \
+                     comes first. Not for services or logs. Changes nothing.",
                     get_system_resources,
                 )
                 .read_only()
@@ -85,7 +85,7 @@ fn get_system_resources(host: &dyn Host, arguments: Arguments) -> Result<Output<
                 outputs.push(finished.stdout_text().into_owned());
             }
             Err(problem) if is_of_one_command(&problem) => {
-                notes.push(format!("{name} did not run: {}", problem.message));
+                notes.push(format!("{name} did not run to its end: {}", problem.message));
                 outputs.push(String::new());
                 refusals.push(problem);
             }

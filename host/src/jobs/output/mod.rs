@@ -59,3 +59,6 @@ pub fn stream_name(stream: Stream) -> &'static str {
         Stream::Stderr => "stderr",
     }
 }
+
+#[cfg(test)]
+mod tests;

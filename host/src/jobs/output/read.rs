@@ -144,7 +144,9 @@ impl Output {
         let result = if source.is_in_memory() {
             read(&source)
         } else {
-            tokio::task::spawn_blocking(move || read(&source)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+            tokio::task::spawn_blocking(move || read(&source))
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
         };
         result.map_err(|error| {
             Problem::internal(format!("the {} of {id} could not be read: {error}", stream_name(stream)))

@@ -66,9 +66,8 @@ pub(crate) fn parse_file_name(name: &str) -> Option<JobId> {
 impl Spool {
     /// A spool whose files, if it needs any, go to `directory`.
     pub fn new(directory: &Path, id: JobId) -> Self {
-        let stream = |stream| {
-            Arc::new(StreamSpool { path: directory.join(file_name(id, stream)), state: Mutex::default() })
-        };
+        let stream =
+            |stream| Arc::new(StreamSpool { path: directory.join(file_name(id, stream)), state: Mutex::default() });
         Spool(Arc::new(Both { id, stdout: stream(Stream::Stdout), stderr: stream(Stream::Stderr) }))
     }
 

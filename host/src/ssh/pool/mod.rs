@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use russh::client::Msg;
 use russh::Channel;
+use russh::client::Msg;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -137,7 +137,8 @@ impl Pool {
             return places.clone();
         }
         let settings = &self.0.settings;
-        let places = Arc::new(Places::new(alias, settings.max_connections, settings.min_connections, self.0.idle.clone()));
+        let places =
+            Arc::new(Places::new(alias, settings.max_connections, settings.min_connections, self.0.idle.clone()));
         servers.insert(alias.to_owned(), places.clone());
         places
     }
@@ -213,7 +214,10 @@ impl Pool {
             if self.0.closed.is_cancelled() {
                 return Err(SshError::PoolClosed { at });
             }
-            let target = bounds.step(&at, Step::Resolve, target()).await?.map_err(|problem| SshError::Target(Box::new(problem)))?;
+            let target = bounds
+                .step(&at, Step::Resolve, target())
+                .await?
+                .map_err(|problem| SshError::Target(Box::new(problem)))?;
             places.set_endpoint(session::endpoint(&target));
             session::connect(&target, &self.0.keys, self.0.settings.keep_alive_interval, bounds).await
         };
@@ -226,14 +230,21 @@ impl Pool {
                 // The server was closed or changed while we connected.
                 Err(session) => {
                     self.0.tracker.spawn(async move { session.disconnect().await });
-                    if self.0.closed.is_cancelled() { Err(SshError::PoolClosed { at: places.endpoint() }) } else { Ok(None) }
+                    if self.0.closed.is_cancelled() {
+                        Err(SshError::PoolClosed { at: places.endpoint() })
+                    } else {
+                        Ok(None)
+                    }
                 }
             },
             Err(error) => {
                 let others = opening.failed(&error);
                 tracing::debug!(%error, others, "no new connection");
                 // Those whose call has ended don't wait on.
-                if others && !matches!(error, SshError::Cancelled { .. }) && bounds.deadline.is_none_or(|end| end > Instant::now()) {
+                if others
+                    && !matches!(error, SshError::Cancelled { .. })
+                    && bounds.deadline.is_none_or(|end| end > Instant::now())
+                {
                     Ok(None)
                 } else {
                     Err(error)
@@ -265,7 +276,8 @@ impl Pool {
     async fn open_channel(&self, at: &Arc<Endpoint>, place: Place<Session>, bounds: &Bounds) -> Result<Lease, Trouble> {
         let session = place.connection().clone();
         let open = Box::pin(async move { session.open_channel().await });
-        let mut opening = PendingChannel { at: at.clone(), parts: Some((open, place)), tracker: self.0.tracker.clone() };
+        let mut opening =
+            PendingChannel { at: at.clone(), parts: Some((open, place)), tracker: self.0.tracker.clone() };
         let limit = bounds.within(CHANNEL_LIMIT);
         let opened = match limit.step(at, Step::Channel, opening.wait()).await {
             Ok(opened) => opened,
@@ -280,7 +292,9 @@ impl Pool {
                 };
             }
         };
-        let Some((_, place)) = opening.parts.take() else { return Err(Trouble::Out(SshError::PoolClosed { at: at.clone() })) };
+        let Some((_, place)) = opening.parts.take() else {
+            return Err(Trouble::Out(SshError::PoolClosed { at: at.clone() }));
+        };
         match opened {
             Ok(channel) => {
                 place.succeeded();
@@ -336,7 +350,12 @@ impl Pool {
                 bytes_out: link.connection.traffic.sent.load(Ordering::Relaxed),
                 keep_alive: if link.connection.is_closed() { "dead" } else { keep_alive },
             });
-            ServerStats { alias, connections: connections.collect(), waiting, max_connections: self.0.settings.max_connections }
+            ServerStats {
+                alias,
+                connections: connections.collect(),
+                waiting,
+                max_connections: self.0.settings.max_connections,
+            }
         };
         servers.into_iter().map(one).collect()
     }
@@ -368,8 +387,14 @@ impl Pool {
 enum Trouble {
     /// The call has ended.
     Out(SshError),
-    Refused { place: Place<Session>, cause: russh::Error },
-    Dead { place: Place<Session>, cause: russh::Error },
+    Refused {
+        place: Place<Session>,
+        cause: russh::Error,
+    },
+    Dead {
+        place: Place<Session>,
+        cause: russh::Error,
+    },
 }
 
 type OpenFuture = Pin<Box<dyn Future<Output = Result<Channel<Msg>, russh::Error>> + Send>>;
@@ -436,7 +461,8 @@ async fn close_idle(inner: Weak<Inner>, idle: Arc<Notify>) {
     loop {
         let due = {
             let Some(inner) = inner.upgrade() else { return };
-            let servers: Vec<_> = inner.servers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            let servers: Vec<_> =
+                inner.servers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
             let mut next: Option<Instant> = None;
             for places in servers {
                 let (expired, due) = places.expire(inner.settings.idle_timeout);

@@ -166,10 +166,10 @@ impl<C: Connection> Places<C> {
     pub async fn acquire(self: &Arc<Self>, bounds: &Bounds, again: bool) -> Result<Grant<C>, SshError> {
         let (id, mut receiver) = {
             let mut state = self.lock();
-            if state.queue.is_empty() || again {
-                if let Some(place) = self.take(&mut state) {
-                    return Ok(Grant::Place(place));
-                }
+            if (state.queue.is_empty() || again)
+                && let Some(place) = self.take(&mut state)
+            {
+                return Ok(Grant::Place(place));
             }
             if self.wants_connection(&state, state.queue.len() + 1) {
                 return Ok(Grant::Open(self.open(&mut state)));
@@ -178,7 +178,11 @@ impl<C: Connection> Places<C> {
             state.next += 1;
             let id = state.next;
             let waiter = Waiter { id, reply };
-            if again { state.queue.push_front(waiter) } else { state.queue.push_back(waiter) }
+            if again {
+                state.queue.push_front(waiter)
+            } else {
+                state.queue.push_back(waiter)
+            }
             (id, receiver)
         };
         let _leave = Leave { places: self, id };
@@ -208,7 +212,13 @@ impl<C: Connection> Places<C> {
         let free = state.links.iter_mut().filter(|link| link.used < capacity && !link.connection.is_closed());
         let link = free.min_by_key(|link| link.used)?;
         link.used += 1;
-        Some(Place { places: self.clone(), link: link.id, connection: link.connection.clone(), fresh: false, held: true })
+        Some(Place {
+            places: self.clone(),
+            link: link.id,
+            connection: link.connection.clone(),
+            fresh: false,
+            held: true,
+        })
     }
 
     fn may_open(&self, state: &State<C>) -> bool {
@@ -301,7 +311,9 @@ impl<C: Connection> Places<C> {
                 return (expired, None);
             }
             let idle = state.links.iter().enumerate().filter(|(_, link)| link.used == 0);
-            let Some((position, due)) = idle.map(|(index, link)| (index, link.idle_since + timeout)).min_by_key(|(_, due)| *due) else {
+            let Some((position, due)) =
+                idle.map(|(index, link)| (index, link.idle_since + timeout)).min_by_key(|(_, due)| *due)
+            else {
                 return (expired, None);
             };
             if due > now {
@@ -462,5 +474,112 @@ impl<C: Connection> Drop for Opening<C> {
             }
             self.places.serve();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::call::Call;
+
+    #[derive(Default, Debug)]
+    struct Fake(AtomicBool);
+
+    impl Connection for Fake {
+        fn is_closed(&self) -> bool {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn places(max: usize) -> Arc<Places<Fake>> {
+        Arc::new(Places::new("web", max, 1, Arc::new(Notify::new())))
+    }
+
+    async fn acquire(places: &Arc<Places<Fake>>) -> Grant<Fake> {
+        places.acquire(&Bounds::of(&Call::new("test", "test")), false).await.unwrap()
+    }
+
+    async fn opening(places: &Arc<Places<Fake>>) -> Opening<Fake> {
+        let Grant::Open(opening) = acquire(places).await else { panic!("no permission to open") };
+        opening
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_connection_is_opened_for_four_callers_and_another_for_the_fifth() {
+        let places = places(5);
+        let first = opening(&places).await;
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                tokio::spawn({
+                    let places = places.clone();
+                    async move { acquire(&places).await }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let second = opening(&places).await;
+        let place = first.opened(Fake::default()).unwrap();
+        let mut held = Vec::new();
+        for waiter in waiting {
+            let Grant::Place(place) = waiter.await.unwrap() else { panic!("no place") };
+            held.push(place);
+        }
+        assert_eq!(places.usage().0[0].channels, 4);
+        drop((place, held, second));
+        assert_eq!(places.usage().0[0].channels, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_connection_does_not_hold_up_those_who_wait_for_it() {
+        let places = places(5);
+        let _stalled = opening(&places).await;
+        let started = Instant::now();
+        let _own = opening(&places).await;
+        assert_eq!(started.elapsed(), SLOW_CONNECT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_first_is_served_first_and_who_leaves_is_passed_over() {
+        let places = places(1);
+        let place = opening(&places).await.opened(Fake::default()).unwrap();
+        let mut held: Vec<Place<Fake>> = Vec::new();
+        for _ in 0..3 {
+            let Grant::Place(place) = acquire(&places).await else { panic!("no place") };
+            held.push(place);
+        }
+        let (order, mut served) = tokio::sync::mpsc::channel(8);
+        let mut waiting = Vec::new();
+        for number in 0..3 {
+            let (places, order) = (places.clone(), order.clone());
+            waiting.push(tokio::spawn(async move {
+                let grant = acquire(&places).await;
+                order.send(number).await.unwrap();
+                grant
+            }));
+            tokio::task::yield_now().await;
+        }
+        waiting[0].abort();
+        let _ = (&mut waiting[0]).await;
+        drop(place);
+        assert_eq!(served.recv().await, Some(1));
+        held.pop();
+        assert_eq!(served.recv().await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_lower_what_a_connection_is_given_and_success_raises_it_again() {
+        let places = places(1);
+        let first = opening(&places).await.opened(Fake::default()).unwrap();
+        let Grant::Place(second) = acquire(&places).await else { panic!("no place") };
+        let Grant::Place(third) = acquire(&places).await else { panic!("no place") };
+        assert_eq!(third.refused(), 2);
+        assert_eq!(places.usage().0[0].capacity, 2);
+        for _ in 0..32 {
+            second.succeeded();
+        }
+        assert_eq!(places.usage().0[0].capacity, 3);
+        drop((first, second));
     }
 }

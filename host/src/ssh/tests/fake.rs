@@ -69,8 +69,14 @@ pub async fn start(manners: Manners) -> Fake {
         let mut sessions = tokio::task::JoinSet::new();
         while let Ok((socket, _)) = listener.accept().await {
             let number = shared.connections.fetch_add(1, Ordering::SeqCst);
-            let peer =
-                Peer { manners: manners.clone(), seen: shared.clone(), number, key_done: false, channels: HashSet::new(), commands: Vec::new() };
+            let peer = Peer {
+                manners: manners.clone(),
+                seen: shared.clone(),
+                number,
+                key_done: false,
+                channels: HashSet::new(),
+                commands: Vec::new(),
+            };
             let config = config.clone();
             sessions.spawn(async move {
                 if let Ok(session) = russh::server::run_stream(config, socket, peer).await {
@@ -147,7 +153,11 @@ impl Handler for Peer {
         Ok(if self.manners.interactive { Auth::reject() } else { self.password(password) })
     }
 
-    async fn auth_publickey(&mut self, _user: &str, _key: russh::server::VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+    async fn auth_publickey(
+        &mut self,
+        _user: &str,
+        _key: russh::server::VerifiedPublicKey<'_>,
+    ) -> Result<Auth, russh::Error> {
         if !self.manners.two_factors {
             return Ok(Auth::reject());
         }
@@ -167,7 +177,8 @@ impl Handler for Peer {
             prompts.extend(self.manners.question.map(|question| (question.into(), true)));
             return Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts: prompts.into() });
         };
-        let answer = response.next().map(|answer| String::from_utf8_lossy(answer.as_ref()).into_owned()).unwrap_or_default();
+        let answer =
+            response.next().map(|answer| String::from_utf8_lossy(answer.as_ref()).into_owned()).unwrap_or_default();
         Ok(self.password(&answer))
     }
 
@@ -197,7 +208,12 @@ impl Handler for Peer {
         Ok(())
     }
 
-    async fn exec_request(&mut self, channel: ChannelId, line: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        line: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
         let line = String::from_utf8_lossy(line).into_owned();
         self.commands.push((channel, line.clone()));
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));

@@ -67,7 +67,10 @@ async fn a_server_that_wants_two_proofs_gets_both_in_any_order() {
 async fn a_host_key_is_verified_before_anything_is_given_away() {
     let fake = start(Manners::default()).await;
     let (_, problem) = fails(&Target { pin: None, ..fake.target.clone() }).await;
-    assert_eq!((problem.code, &problem.details["fingerprint"]), (Code::HostKeyUnknown, &fake.target.pin.clone().unwrap().into()));
+    assert_eq!(
+        (problem.code, &problem.details["fingerprint"]),
+        (Code::HostKeyUnknown, &fake.target.pin.clone().unwrap().into())
+    );
     assert!(problem.hint.unwrap().contains(fake.target.pin.as_ref().unwrap()));
     let (_, problem) = fails(&Target { pin: Some("SHA256:wrong".to_owned()), ..fake.target.clone() }).await;
     assert_eq!((problem.code, problem.retryable), (Code::HostKeyChanged, false));
@@ -132,7 +135,8 @@ fn each_fault_of_a_key_file_is_told_apart() {
     };
     let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
     let plain = key.to_openssh(LineEnding::LF).unwrap();
-    let sealed = key.encrypt(&mut russh::keys::key::safe_rng(), "open sesame").unwrap().to_openssh(LineEnding::LF).unwrap();
+    let sealed =
+        key.encrypt(&mut russh::keys::key::safe_rng(), "open sesame").unwrap().to_openssh(LineEnding::LF).unwrap();
     let mut pkcs8 = Vec::new();
     russh::keys::encode_pkcs8_pem(&key, &mut pkcs8).unwrap();
     let mut pkcs8_sealed = Vec::new();
@@ -146,7 +150,11 @@ fn each_fault_of_a_key_file_is_told_apart() {
     }
     for (name, text) in [("sealed", sealed.as_str()), ("pkcs8-sealed", std::str::from_utf8(&pkcs8_sealed).unwrap())] {
         let path = write(name, text, 0o600);
-        assert_eq!(load(&path, Some("open sesame")).unwrap().public_key().key_data(), key.public_key().key_data(), "{name}");
+        assert_eq!(
+            load(&path, Some("open sesame")).unwrap().public_key().key_data(),
+            key.public_key().key_data(),
+            "{name}"
+        );
         assert_eq!(load(&path, Some("wrong")), Err(KeyFileError::PassphraseWrong(path.clone())), "{name}");
         assert_eq!(load(&path, None), Err(KeyFileError::PassphraseMissing(path.clone())), "{name}");
     }
@@ -158,7 +166,11 @@ fn each_fault_of_a_key_file_is_told_apart() {
     assert!(error.hint().contains("chmod 600"));
     let public = write("key.pub", &key.public_key().to_openssh().unwrap(), 0o600);
     assert_eq!(load(&public, None), Err(KeyFileError::PublicKey(public.clone())));
-    for (name, text) in [("text", "hello\n"), ("empty", ""), ("broken", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")] {
+    for (name, text) in [
+        ("text", "hello\n"),
+        ("empty", ""),
+        ("broken", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"),
+    ] {
         let path = write(name, text, 0o600);
         assert_eq!(load(&path, None), Err(KeyFileError::NotAKey(path.clone())), "{name}");
     }

@@ -31,11 +31,17 @@ impl OutputSink for Kept {
 }
 
 fn settings(max: usize, min: usize) -> PoolSettings {
-    PoolSettings { max_connections: max, min_connections: min, idle_timeout: Duration::from_secs(300), keep_alive_interval: None }
+    PoolSettings {
+        max_connections: max,
+        min_connections: min,
+        idle_timeout: Duration::from_secs(300),
+        keep_alive_interval: None,
+    }
 }
 
+/// Long enough for a machine that builds something else at the same time.
 fn call() -> Call {
-    Call::new("test", "test").within(Duration::from_secs(30))
+    Call::new("test", "test").within(Duration::from_secs(120))
 }
 
 fn no_known_hosts() -> HostKeys {
@@ -64,5 +70,5 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }

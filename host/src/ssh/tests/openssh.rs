@@ -56,8 +56,10 @@ impl Sshd {
             output("ssh-keygen", &["-q", "-t", kind, "-N", passphrase, "-C", name, "-f", &path(name)]);
         }
         output("ssh-keygen", &["-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", &path("pem")]);
-        let allowed: String =
-            ["key", "sealed", "rsa", "ecdsa", "pem"].iter().map(|name| std::fs::read_to_string(path(&format!("{name}.pub"))).unwrap()).collect();
+        let allowed: String = ["key", "sealed", "rsa", "ecdsa", "pem"]
+            .iter()
+            .map(|name| std::fs::read_to_string(path(&format!("{name}.pub"))).unwrap())
+            .collect();
         std::fs::write(path("authorized_keys"), allowed).unwrap();
         // A port that was free a moment ago may be taken by another test: then the next one is tried.
         for _ in 0..20 {
@@ -70,7 +72,8 @@ impl Sshd {
                 path("authorized_keys"),
             );
             std::fs::write(path("config"), config).unwrap();
-            let mut child = Command::new(SSHD).args(["-D", "-e", "-f", &path("config")]).stderr(Stdio::piped()).spawn().unwrap();
+            let mut child =
+                Command::new(SSHD).args(["-D", "-e", "-f", &path("config")]).stderr(Stdio::piped()).spawn().unwrap();
             let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
             if lines.by_ref().any(|line| line.contains("Server listening")) {
                 // Read on, so that sshd never waits for somebody to take its log.
@@ -113,11 +116,16 @@ async fn every_kind_of_key_logs_in_and_a_strange_one_does_not() {
     for key in ["key", "rsa", "ecdsa", "pem"] {
         let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
         let (exit, kept) = run(&pool, &sshd.target(key), "echo out; echo err >&2; exit 3").await.unwrap();
-        assert_eq!((exit.code, kept.stdout.as_slice(), kept.stderr.as_slice()), (Some(3), &b"out\n"[..], &b"err\n"[..]), "{key}");
+        assert_eq!(
+            (exit.code, kept.stdout.as_slice(), kept.stderr.as_slice()),
+            (Some(3), &b"out\n"[..], &b"err\n"[..]),
+            "{key}"
+        );
     }
     let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
     let mut target = sshd.target("sealed");
-    target.logins = vec![Login::Key { path: sshd.path("sealed"), passphrase: Some(Zeroizing::new("open sesame".to_owned())) }];
+    target.logins =
+        vec![Login::Key { path: sshd.path("sealed"), passphrase: Some(Zeroizing::new("open sesame".to_owned())) }];
     run(&pool, &target, "true").await.unwrap();
     let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
     let problem = Problem::from(run(&pool, &sshd.target("stranger"), "true").await.err().unwrap());
@@ -163,12 +171,12 @@ async fn a_server_is_reached_through_another_and_both_are_verified() {
 }
 
 #[tokio::test]
-async fn two_hundred_commands_at_once_all_come_back() {
+async fn a_hundred_commands_at_once_all_come_back() {
     for limit in ["", "MaxSessions 2"] {
         let Some(sshd) = Sshd::start(limit) else { return };
         let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
         let target = sshd.target("key");
-        let commands = (0..200).map(|number| {
+        let commands = (0..100).map(|number| {
             let (pool, target) = (&pool, &target);
             async move { (number, run(pool, target, &format!("echo {number}")).await.unwrap()) }
         });
@@ -197,37 +205,18 @@ async fn input_output_terminal_and_time_limits_hold_against_openssh() {
     let (exit, _) = run(&pool, &target, "sleep 5 & echo started").await.unwrap();
     assert!(exit.left_open && exit.duration < Duration::from_secs(5));
     let short = Call::new("test", "test").within(Duration::from_millis(200));
-    let error = run_with(&pool, &target, request("exec sleep 4"), &short).await.err().unwrap();
+    let error = run_with(&pool, &target, request("sleep 61.25; echo late"), &short).await.err().unwrap();
     let SshError::CommandTimeout { stop, .. } = &error else { panic!("{error}") };
-    // Older servers refuse signals for root; either way the error says which it was.
-    assert_eq!(error.to_string().contains("may still be running"), !stop.confirmed);
+    // Also where the login is root's, whose signals OpenSSH does not pass on.
+    assert!(stop.confirmed, "{error}");
     assert_eq!(stop.sent.first(), Some(&"INT"));
+    assert!(!something_runs("sleep 61.25"), "the command goes on");
 }
 
-/// Not a pass or fail: what the pool adds to a command, for whoever runs the tests with `--nocapture`.
-#[tokio::test]
-async fn the_pool_adds_little_to_a_bare_channel() {
-    let Some(sshd) = Sshd::start("") else { return };
-    let keys = sshd.knows("host_ed25519");
-    let pool = Pool::new(settings(1, 1), keys.clone());
-    let target = sshd.target("key");
-    let call = call();
-    let bounds = super::super::bounds::Bounds::of(&call);
-    let session = super::super::session::connect(&target, &keys, None, &bounds).await.unwrap();
-    let (mut bare, mut pooled) = (Vec::new(), Vec::new());
-    for _ in 0..100 {
-        let start = std::time::Instant::now();
-        let mut channel = session.open_channel().await.unwrap();
-        channel.exec(true, "echo hi").await.unwrap();
-        while channel.wait().await.is_some() {}
-        bare.push(start.elapsed());
-        let start = std::time::Instant::now();
-        run(&pool, &target, "echo hi").await.unwrap();
-        pooled.push(start.elapsed());
-    }
-    bare.sort();
-    pooled.sort();
-    eprintln!("median of 100: bare channel {:?}, through the pool {:?}", bare[50], pooled[50]);
-    // The promise is one millisecond; the allowance is for a machine that is busy with other tests.
-    assert!(pooled[50] < bare[50] + Duration::from_millis(5), "{:?} {:?}", bare[50], pooled[50]);
+/// Whether a process was started with these words.
+fn something_runs(words: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
+        .any(|line| line.trim_end_matches('\0').replace('\0', " ") == words)
 }

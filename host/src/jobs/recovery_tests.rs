@@ -1,0 +1,95 @@
+//! Crash recovery.
+//!
+//! The story: a client asked for `apt-get upgrade`. While it ran, the orchestrator was killed. A queue in memory forgets the
+//! job; one that runs it again at the next start upgrades twice. Here it is found in the database as running, and is committed as
+//! crashed before anything is served. What it had printed is still there; whether it is tried again is the caller's decision.
+//!
+//! A killed process is played by copying the database while the jobs are under way: the copy is what the disk holds then.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::tests::{new, open, settings};
+use super::*;
+use crate::call::{JobId, Reply};
+use crate::capability::Stream;
+use crate::jobs::output::StreamCounts;
+
+/// The data directory as a kill at this moment would leave it.
+fn killed(data: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("outputs")).unwrap();
+    std::fs::copy(data.join("orchestrator.redb"), copy.path().join("orchestrator.redb")).unwrap();
+    for entry in std::fs::read_dir(data.join("outputs")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join("outputs").join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_ran_is_crashed_with_its_output_and_what_had_ended_is_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let jobs = open(&settings(directory.path())).await;
+    let mut done = jobs.submit(new("done"), |_, _| async { Ok(Reply::default()) }).await.unwrap();
+    done.done().await.unwrap();
+    let (printed, has_printed) = tokio::sync::oneshot::channel();
+    let running = jobs
+        .submit(new("running"), |call, spool| async move {
+            spool.write(Stream::Stdout, &[b'x'; 100_000]).await;
+            printed.send(()).unwrap();
+            call.cancel.cancelled().await;
+            Ok(Reply::default())
+        })
+        .await
+        .unwrap();
+    has_printed.await.unwrap();
+    let copy = killed(directory.path());
+    jobs.shutdown(Duration::from_secs(5)).await;
+
+    let after = open(&settings(copy.path())).await;
+    assert_eq!(after.crashed_at_start(), [running.id]);
+    assert_eq!(after.get(done.id).await.unwrap().status(), Status::Completed);
+    let crashed = after.get(running.id).await.unwrap();
+    assert_eq!(crashed.status(), Status::Crashed);
+    assert!(!crashed.problem().unwrap().retryable, "it may have had an effect");
+    let counts = crashed.as_ended().unwrap().state.output.stdout;
+    assert_eq!(counts, StreamCounts { total: 100_000, kept: 100_000 });
+    let page = after.output(running.id).await.unwrap().page(Stream::Stdout, 99_998, 10).await.unwrap();
+    assert_eq!(page.text, "xx");
+    let stats = after.stats().await.unwrap();
+    assert_eq!(stats.by_status.get(&Status::Crashed), Some(&1));
+    assert_eq!(stats.by_status.get(&Status::Running), None);
+    assert_eq!(stats.retryable_crashed, [running.id]);
+    let retry = after.retry(running.id).await.unwrap();
+    assert_eq!(retry.retry_of, Some(running.id));
+    let ticket = after.submit(retry, |_, _| async { Ok(Reply::default()) }).await.unwrap();
+    assert!(ticket.id > running.id, "ids go on after those of the earlier process");
+    assert!(after.stats().await.unwrap().retryable_crashed.is_empty());
+    after.shutdown(Duration::from_secs(5)).await;
+    drop(after);
+    assert_eq!(open(&settings(copy.path())).await.crashed_at_start(), &[] as &[JobId], "it crashes once");
+}
+
+#[tokio::test]
+async fn what_was_still_waiting_is_crashed_as_something_that_had_no_effect() {
+    let directory = tempfile::tempdir().unwrap();
+    let jobs = open(&settings(directory.path())).await;
+    let mut last = None;
+    for _ in 0..70 {
+        let ticket = jobs.submit(new("slow"), |call, _| async move {
+            call.cancel.cancelled().await;
+            Ok(Reply::default())
+        });
+        last = Some(ticket.await.unwrap().id);
+    }
+    let last = last.unwrap();
+    assert_eq!(jobs.get(last).await.unwrap().status(), Status::Pending);
+    let copy = killed(directory.path());
+    jobs.shutdown(Duration::from_secs(5)).await;
+    let after = open(&settings(copy.path())).await;
+    assert_eq!(after.crashed_at_start().len(), 70);
+    let job = after.get(last).await.unwrap();
+    assert_eq!((job.status(), job.started()), (Status::Crashed, None));
+    assert!(job.problem().unwrap().retryable);
+}

@@ -1,0 +1,80 @@
+//! Stopping a command: signals through the channel (RFC 4254, 6.9), and where the server does not pass them on, signals from
+//! a second channel of the same connection.
+//!
+//! OpenSSH passes no signals on when the login is root's, which is the login that matters most: it says so in its own log
+//! only. There the command is looked up among the children of the connection's `sshd`, of which we are one, too.
+
+use std::time::Duration;
+
+use russh::{ChannelMsg, Sig};
+use tokio::time::timeout;
+
+use super::quote::command_line;
+use super::session::Session;
+
+/// What is sent to stop a command, and how long each may take to work: two seconds in all.
+pub const SIGNALS: [(Sig, &str, Duration); 3] = [
+    (Sig::INT, "INT", Duration::from_millis(800)),
+    (Sig::TERM, "TERM", Duration::from_millis(800)),
+    (Sig::KILL, "KILL", Duration::from_millis(400)),
+];
+
+/// How long the second channel may take for its three signals.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What the second channel may print before it is not believed to be ours.
+const PRINTS: usize = 256;
+
+/// Finds the command and stops it. `$1` is the line that was run, `$2` its age in hundredths of a second.
+///
+/// Every command of a connection is a child of the same `sshd` process and leads a process group of its own. Ours is the
+/// one that still shows the line that it was started with; a shell that replaced itself by the command does not, so then
+/// it is the only one of the right age, give or take a second. Two that could be meant are both left alone.
+const FIND_AND_STOP: &str = r#"me=$$; line=$1; age=$2
+read -r up rest </proc/uptime || exit 1
+hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
+stat() { { read -r s <"/proc/$1/stat"; } 2>/dev/null || return 1; set -- ${s##*) }; state=$1; parent=$2; group=$3; shift 19; born=$1; }
+lives() { for q in /proc/[0-9]*; do stat "${q#/proc/}" && [ "$group" = "$p" ] && [ "$state" != Z ] && return 0; done; return 1; }
+stat $me || exit 1
+ours=$parent; exact=; near=; n=0; m=0
+for p in /proc/[0-9]*; do
+  p=${p#/proc/}
+  [ "$p" = $me ] && continue
+  stat "$p" || continue
+  [ "$parent" = "$ours" ] || continue
+  [ "$group" = "$p" ] || continue
+  d=$(( ${up%.*}${up#*.} - born * 100 / hz - age ))
+  [ $d -ge -100 ] && [ $d -le 100 ] || continue
+  near=$p; n=$((n + 1))
+  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") exact=$p; m=$((m + 1));; esac
+done
+if [ $m = 1 ]; then p=$exact; elif [ $m = 0 ] && [ $n = 1 ]; then p=$near; else echo unknown; exit; fi
+for s in INT TERM KILL; do
+  kill -s $s -- -$p 2>/dev/null
+  for i in 1 2 3 4 5 6; do
+    lives || { echo ended; exit; }
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+done
+echo alive"#;
+
+/// Stops the command that `line` started `age` ago on this connection. `true` when its end was seen.
+pub async fn from_second_channel(session: &Session, line: &str, age: Duration) -> bool {
+    let words = ["-c", FIND_AND_STOP, "sh", line, &(age.as_millis() / 10).to_string()].map(str::to_owned);
+    let Ok(script) = command_line("sh", &words, &[], false) else { return false };
+    let attempt = async {
+        let mut channel = session.open_channel().await.ok()?;
+        channel.exec(false, script.into_bytes()).await.ok()?;
+        channel.eof().await.ok()?;
+        let mut said = Vec::new();
+        while let Some(message) = channel.wait().await {
+            if let ChannelMsg::Data { data } = message
+                && said.len() < PRINTS
+            {
+                said.extend_from_slice(&data);
+            }
+        }
+        Some(said.trim_ascii() == b"ended")
+    };
+    timeout(LIMIT, attempt).await.ok().flatten().unwrap_or(false)
+}
