@@ -20,7 +20,8 @@ async fn a_closed_port_is_named() -> Result<()> {
     // The port was free a moment ago, and nobody else is told about it.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     add(&client, "127.0.0.1", port).await?;
-    let problem = client.call("task_exec", json!({"alias": "box", "cmd": "true"})).await?.problem("CONNECTION_FAILED")?;
+    let problem =
+        client.call("task_exec", json!({"alias": "box", "cmd": "true"})).await?.problem("CONNECTION_FAILED")?;
     problem.names(&["box", "127.0.0.1", &port.to_string()])?;
     problem.at("connect")?;
     assert_eq!(problem.details["reason"], "ECONNREFUSED", "{}", problem.details);
@@ -32,7 +33,8 @@ async fn a_closed_port_is_named() -> Result<()> {
 async fn a_name_that_does_not_resolve_is_named() -> Result<()> {
     let (client, _place) = alone().await?;
     add(&client, "no-such-host.invalid", 22).await?;
-    let problem = client.call("task_exec", json!({"alias": "box", "cmd": "true"})).await?.problem("CONNECTION_FAILED")?;
+    let problem =
+        client.call("task_exec", json!({"alias": "box", "cmd": "true"})).await?.problem("CONNECTION_FAILED")?;
     problem.names(&["box", "no-such-host.invalid"])?;
     problem.at("resolve")
 }
@@ -65,7 +67,8 @@ async fn an_unknown_alias_brings_the_nearest_known_one() -> Result<()> {
         let arguments = json!({"alias": alias, "host": "192.0.2.1", "user": "ops", "password": "x"});
         client.call("server_add", arguments).await?.ok()?;
     }
-    let problem = client.call("task_exec", json!({"alias": "producton", "cmd": "true"})).await?.problem("SERVER_NOT_FOUND")?;
+    let problem =
+        client.call("task_exec", json!({"alias": "producton", "cmd": "true"})).await?.problem("SERVER_NOT_FOUND")?;
     problem.names(&["\"producton\"", "production"])?;
     assert!(!problem.hint.contains("staging") || problem.hint.contains("production"), "{}", problem.hint);
     Ok(())
@@ -74,7 +77,8 @@ async fn an_unknown_alias_brings_the_nearest_known_one() -> Result<()> {
 #[tokio::test]
 async fn a_plugins_tool_knows_unknown_servers_too() -> Result<()> {
     let rig = Rig::start().await?;
-    let problem = rig.client.call("get_system_resources", json!({"alias": "bok"})).await?.problem("SERVER_NOT_FOUND")?;
+    let problem =
+        rig.client.call("get_system_resources", json!({"alias": "bok"})).await?.problem("SERVER_NOT_FOUND")?;
     problem.names(&["bok", "box"])
 }
 

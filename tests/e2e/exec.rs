@@ -183,7 +183,10 @@ async fn arguments_of_the_wrong_kind_are_refused_by_name() -> Result<()> {
         (json!({"workdir": true}), "workdir"),
     ] {
         let result = rig.client.call("task_exec", exec_arguments("true", more.clone())).await?;
-        result.problem("INVALID_ARGUMENT").and_then(|problem| problem.names(&[name])).with_context(|| more.to_string())?;
+        result
+            .problem("INVALID_ARGUMENT")
+            .and_then(|problem| problem.names(&[name]))
+            .with_context(|| more.to_string())?;
     }
     assert_eq!(rig.sshd.logins(), 0, "a refused call must not connect");
     Ok(())

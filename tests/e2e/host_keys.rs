@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use orchestrator_tests::client::{Client, Launch};
-use orchestrator_tests::keys::{Kind, KeyPair};
+use orchestrator_tests::keys::{KeyPair, Kind};
 use orchestrator_tests::place::Place;
 use orchestrator_tests::result::{Problem, ToolResult};
 use orchestrator_tests::sshd::{Options, Sshd};
@@ -200,10 +200,9 @@ async fn a_revoked_key_is_refused_although_it_is_known() -> Result<()> {
 
 #[tokio::test]
 async fn a_certificate_authority_is_no_host_key() -> Result<()> {
-    let rig = Unpinned::start(ed25519(), |sshd| {
-        Ok(line(sshd, "@cert-authority ", "[127.0.0.1]:PORT", &sshd.host_keys[0]))
-    })
-    .await?;
+    let rig =
+        Unpinned::start(ed25519(), |sshd| Ok(line(sshd, "@cert-authority ", "[127.0.0.1]:PORT", &sshd.host_keys[0])))
+            .await?;
     rig.refused("HOST_KEY_UNKNOWN").await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use orchestrator_tests::client::{Client, Launch};
 use orchestrator_tests::embedded::{Accounts, Embedded, Faults};
-use orchestrator_tests::keys::{Kind, KeyPair};
+use orchestrator_tests::keys::{KeyPair, Kind};
 use orchestrator_tests::place::Place;
 use orchestrator_tests::result::ToolResult;
 use orchestrator_tests::sshd::Options;
@@ -51,7 +51,8 @@ async fn keys_of_every_kind_log_in() -> Result<()> {
 async fn a_key_in_the_old_pem_form_logs_in() -> Result<()> {
     let rig = Rig::start().await?;
     let key = KeyPair::generate(rig.place.root(), "pem", Kind::Rsa)?;
-    let rewritten = Command::new("ssh-keygen").args(["-p", "-q", "-m", "PEM", "-N", "", "-f"]).arg(&key.path).status()?;
+    let rewritten =
+        Command::new("ssh-keygen").args(["-p", "-q", "-m", "PEM", "-N", "", "-f"]).arg(&key.path).status()?;
     ensure!(rewritten.success());
     ensure!(fs::read_to_string(&key.path)?.contains("BEGIN RSA PRIVATE KEY"));
     rig.sshd.authorize(&key)?;
@@ -170,7 +171,9 @@ async fn a_password_comes_from_where_a_reference_points() -> Result<()> {
     fs::write(&file, "by reference\n")?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     let client = Launch::new(&place).env("DOOR_PASSWORD", "by reference").start().await?;
-    for reference in ["env:DOOR_PASSWORD".to_owned(), format!("file:{}", file.display()), "cmd:echo by reference".into()] {
+    for reference in
+        ["env:DOOR_PASSWORD".to_owned(), format!("file:{}", file.display()), "cmd:echo by reference".into()]
+    {
         let arguments = json!({
             "alias": "door", "host": "127.0.0.1", "port": server.port(), "user": "ada", "password": reference,
             "hostKey": server.fingerprint,

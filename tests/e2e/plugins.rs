@@ -13,7 +13,8 @@ use crate::support::{Rig, alone, repository};
 
 /// The folder of the built guests: `ORCHESTRATOR_GUESTS`, else where `cargo xtask build --guests` puts them.
 fn guest(name: &str) -> Result<PathBuf> {
-    let folder = std::env::var_os("ORCHESTRATOR_GUESTS").map_or_else(|| repository().join("target/guests"), PathBuf::from);
+    let folder =
+        std::env::var_os("ORCHESTRATOR_GUESTS").map_or_else(|| repository().join("target/guests"), PathBuf::from);
     let path = folder.join(format!("{name}.wasm"));
     ensure!(path.is_file(), "{} is missing: run `cargo xtask build --guests`", path.display());
     Ok(path)
@@ -35,7 +36,8 @@ async fn listed(client: &Client, name: &str) -> Result<Value> {
     let list = client.call("plugin_list", json!({})).await?.ok()?;
     let plugins = list.structured["plugins"].as_array().context("no plugins")?.clone();
     let is_it = |plugin: &Value| {
-        plugin["name"] == name || plugin["source"].as_str().is_some_and(|source| source.ends_with(&format!("/{name}.wasm")))
+        plugin["name"] == name
+            || plugin["source"].as_str().is_some_and(|source| source.ends_with(&format!("/{name}.wasm")))
     };
     plugins.iter().find(|plugin| is_it(plugin)).cloned().with_context(|| format!("{name} is not listed: {plugins:#?}"))
 }

@@ -130,7 +130,8 @@ async fn garbage_before_the_handshake_harms_nobody() -> Result<()> {
     let place = Place::new()?;
     let client = Launch::new(&place).spawn().await?;
     client.send_raw(b"hello\n{\n\xff\n").await?;
-    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let hello =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     let greeting = client.request("initialize", hello).await?;
     assert_eq!(greeting["protocolVersion"], "2025-11-25");
     Ok(())

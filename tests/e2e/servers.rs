@@ -136,7 +136,10 @@ async fn fields_that_cannot_be_right_are_refused_by_name() -> Result<()> {
         let mut server = remote("fine");
         server[field] = value.clone();
         let added = client.call("server_add", server).await?;
-        added.problem("INVALID_ARGUMENT").and_then(|problem| problem.names(&[field])).with_context(|| format!("{value}"))?;
+        added
+            .problem("INVALID_ARGUMENT")
+            .and_then(|problem| problem.names(&[field]))
+            .with_context(|| format!("{value}"))?;
     }
     assert!(list(&client, json!({})).await?.is_empty());
     Ok(())

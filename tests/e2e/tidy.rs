@@ -77,7 +77,10 @@ fn a_page_has_one_sentence_per_line() -> Result<()> {
             }
             let prose = !code && !line.starts_with(['|', '#', '<']);
             let ends = line.match_indices(". ").filter(|(at, _)| ends_a_sentence(line, *at)).count();
-            if prose && ends > 0 && !line.trim_start().starts_with(['-', '*', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+            if prose
+                && ends > 0
+                && !line.trim_start().starts_with(['-', '*', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+            {
                 offenders.push(format!("{}:{}", shown(&path), number + 1));
             }
         }
@@ -172,6 +175,7 @@ async fn the_readme_names_every_tool_and_no_other() -> Result<()> {
     let tools: Vec<&str> = client.tools().await?.iter().map(|tool| tool.name.as_str()).collect();
     let missing = tools.iter().filter(|tool| !readme.contains(&format!("| `{tool}` |")));
     let too_many = named.iter().filter(|name| !tools.contains(name));
-    let offenders = missing.map(|tool| format!("{tool} is missing")).chain(too_many.map(|tool| format!("{tool} is no tool")));
+    let offenders =
+        missing.map(|tool| format!("{tool} is missing")).chain(too_many.map(|tool| format!("{tool} is no tool")));
     nobody("the README lists the tools that there are", offenders.collect())
 }

@@ -42,8 +42,7 @@ async fn a_severed_connection_is_replaced() -> Result<()> {
 
 #[tokio::test]
 async fn a_connection_cut_under_a_command_is_a_failure_and_the_command_is_not_run_again() -> Result<()> {
-    let (client, server, _place) =
-        with_embedded(Faults { cut_after: Some(10_000), ..Faults::default() }).await?;
+    let (client, server, _place) = with_embedded(Faults { cut_after: Some(10_000), ..Faults::default() }).await?;
     let result = exec(&client, "head -c 50000 /dev/zero | tr '\\0' x; sleep 30", 20).await?;
     let problem = result.problem("CONNECTION_FAILED")?;
     problem.names(&["box"])?;
@@ -65,12 +64,8 @@ async fn an_end_that_nobody_told_is_not_a_success() -> Result<()> {
 
 #[tokio::test]
 async fn a_silent_server_is_given_up_at_the_step_where_it_fell_silent() -> Result<()> {
-    let steps = [
-        (Stall::Banner, "handshake"),
-        (Stall::Login, "login"),
-        (Stall::Channel, "channel"),
-        (Stall::Exec, "run"),
-    ];
+    let steps =
+        [(Stall::Banner, "handshake"), (Stall::Login, "login"), (Stall::Channel, "channel"), (Stall::Exec, "run")];
     for (stall, step) in steps {
         let (client, _server, _place) = with_embedded(Faults { stall: Some(stall), ..Faults::default() }).await?;
         let started = Instant::now();

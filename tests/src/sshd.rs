@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::keys::{Kind, KeyPair};
+use crate::keys::{KeyPair, Kind};
 use crate::wait;
 
 /// How the server is set up.

@@ -58,7 +58,9 @@ impl Servers {
         let keep = async |what: &str, secret: Option<Secret>| match secret {
             None => Ok(None),
             Some(secret) if secret.expose().is_empty() => Ok(Some(None)),
-            Some(secret) => parts.vault.keep(&secret_name(&new.alias, what), secret.expose()).await.map(|kept| Some(Some(kept))),
+            Some(secret) => {
+                parts.vault.keep(&secret_name(&new.alias, what), secret.expose()).await.map(|kept| Some(Some(kept)))
+            }
         };
         let patch = ServerPatch {
             password: keep("password", new.password).await?,
@@ -93,9 +95,8 @@ impl Servers {
     pub async fn verify(&self, call: &Call, alias: &str) -> Result<Verified, Problem> {
         let server = self.find(alias)?;
         let started = Instant::now();
-        let connect = async {
-            self.parts().pool.channel(alias, || self.target(&server), call).await.map_err(Problem::from)
-        };
+        let connect =
+            async { self.parts().pool.channel(alias, || self.target(&server), call).await.map_err(Problem::from) };
         let lease = self.audited(call, alias, "verify", None, connect, |_| None).await?;
         let key = lease.server_key().ok_or_else(|| Problem::internal("a connection without a host key"))?;
         Ok(Verified {
@@ -155,7 +156,10 @@ impl Servers {
         };
         let mut logins = Vec::new();
         if let Some(path) = server.key_path.as_deref().map(expand_home) {
-            logins.push(Login::Key { path, passphrase: open("passphrase", &server.passphrase).await?.map(Secret::into_inner) });
+            logins.push(Login::Key {
+                path,
+                passphrase: open("passphrase", &server.passphrase).await?.map(Secret::into_inner),
+            });
         }
         if server.agent {
             logins.push(Login::Agent);

@@ -70,10 +70,9 @@ impl ServerHandler for Server {
             let problem = self.registry.unknown(name);
             return Err(ErrorData::invalid_params(problem.text(), Some(problem.structured())));
         }
-        let caller = context.client_info().map_or_else(
-            || "unknown client".to_owned(),
-            |client| format!("{} {}", client.name, client.version),
-        );
+        let caller = context
+            .client_info()
+            .map_or_else(|| "unknown client".to_owned(), |client| format!("{} {}", client.name, client.version));
         let reports = Progress::default();
         let forwarding = context
             .meta

@@ -73,7 +73,9 @@ pub async fn exec<S: OutputSink>(
     let at = lease.endpoint().clone();
     lease.mark_running(true);
     let session = lease.session();
-    let (Some(session), Some((read, write))) = (session, lease.halves()) else { return Err(SshError::CommandLost { at }) };
+    let (Some(session), Some((read, write))) = (session, lease.halves()) else {
+        return Err(SshError::CommandLost { at });
+    };
     let mut command = Command {
         at,
         session,

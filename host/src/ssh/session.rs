@@ -292,10 +292,9 @@ impl client::Handler for Client {
             Decision::Trusted => {
                 let key = offered.public_key();
                 // A rekey shows the key again; the first one stays.
-                let _ = self.shown.set(ServerKey {
-                    fingerprint: host_key::fingerprint(&key),
-                    key_type: key.algorithm().to_string(),
-                });
+                let _ = self
+                    .shown
+                    .set(ServerKey { fingerprint: host_key::fingerprint(&key), key_type: key.algorithm().to_string() });
                 Ok(true)
             }
             refused => Err(Failure::HostKey(refused)),

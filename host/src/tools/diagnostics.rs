@@ -31,7 +31,7 @@ fn pool(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<NoArguments, PoolResult>(
             "pool_stats",
             "SSH connections",
-            "The pooled SSH connections per server: channels in use and free, waiting calls, age, keep-alive.",
+            "Per server: channels in use and free, waiting calls, age, keep-alive.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -87,7 +87,7 @@ fn plugins(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<PluginArguments, PluginsResult>(
             "plugin_list",
             "Plugins",
-            "The plugins with version, digest, tools, grants, state and last error. Only the operator can enable or grant.",
+            "Version, state, tools, grants and last error. Only the operator can enable or grant.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -95,8 +95,10 @@ fn plugins(core: &Arc<Core>) -> Box<dyn Tool> {
             let core = Arc::clone(&core);
             async move {
                 let all = core.plugins.status();
-                let shown: Vec<&PluginStatus> =
-                    all.iter().filter(|plugin| arguments.name.as_ref().is_none_or(|name| plugin.name == *name)).collect();
+                let shown: Vec<&PluginStatus> = all
+                    .iter()
+                    .filter(|plugin| arguments.name.as_ref().is_none_or(|name| plugin.name == *name))
+                    .collect();
                 if let (Some(name), true) = (&arguments.name, shown.is_empty()) {
                     let known: Vec<&str> = all.iter().map(|plugin| plugin.name.as_str()).collect();
                     return Err(Problem::invalid(format!("there is no plugin {name:?}"))
@@ -135,7 +137,7 @@ fn plugin_text(plugin: &PluginStatus) -> String {
 
 #[derive(Deserialize, JsonSchema)]
 struct LogArguments {
-    /// error, warn, info, debug or trace: that and more serious. Default info.
+    /// And more serious. Default info.
     level: Option<Level>,
     /// Only lines with this text.
     search: Option<String>,
@@ -154,7 +156,7 @@ fn logs(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<LogArguments, LogResult>(
             "task_logs",
             "The orchestrator's log",
-            "The last lines of the orchestrator's own log (not a server's: use the log tools for that).",
+            "The last lines of the orchestrator's own log, not a server's.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -187,17 +189,25 @@ struct DiagnosticsArguments {
 struct DiagnosticsResult {
     healthy: bool,
     warnings: Vec<String>,
+    #[schemars(skip)]
     version: String,
+    #[schemars(skip)]
     uptime_seconds: u64,
+    #[schemars(skip)]
     data_dir: String,
+    #[schemars(skip)]
     database_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     disk_free_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
+    #[schemars(skip)]
     servers: usize,
+    #[schemars(skip)]
     connections: usize,
+    #[schemars(skip)]
     jobs_active: usize,
+    #[schemars(skip)]
     jobs_total: u64,
     plugins: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -210,7 +220,7 @@ fn diagnostics(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<DiagnosticsArguments, DiagnosticsResult>(
             "system_diagnostics",
             "Is the orchestrator well?",
-            "The orchestrator's own health: warnings first, then queue, pool, plugins, data directory, disk, versions.",
+            "The orchestrator's own health, warnings first.",
             Execution::Direct,
             Annotations::LOOKS,
         ),

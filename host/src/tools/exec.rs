@@ -22,25 +22,25 @@ pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
 
 #[derive(Deserialize, JsonSchema)]
 struct ExecArguments {
-    /// Server, as in server_list.
+    /// As in server_list.
     alias: String,
-    /// Command line for the login shell.
+    /// For the login shell.
     cmd: String,
-    /// Seconds until the command is stopped; 0 = never. Default 300.
+    /// Seconds until it is stopped; 0 = never. Default 300.
     timeout: Option<u64>,
-    /// Text for standard input; otherwise it is empty.
+    /// Standard input.
     stdin: Option<String>,
-    /// Environment variables. Not for secrets: they show in the server's process list.
+    /// Not for secrets: the server's process list shows them.
     env: Option<std::collections::BTreeMap<String, String>>,
-    /// Directory to start in.
+    /// Start there.
     workdir: Option<String>,
-    /// Run as root through sudo -n.
+    /// Through sudo -n.
     sudo: Option<bool>,
-    /// Run in a terminal; stdout and stderr then come as one.
+    /// In a terminal.
     pty: Option<bool>,
-    /// Seconds after which a still running job carries a reminder.
+    /// Seconds until its status carries a reminder.
     rappel: Option<u64>,
-    /// A repeated call with the same key gets the first job instead of running again.
+    /// A repeated call with the same key does not run again.
     #[serde(rename = "idempotencyKey")]
     idempotency_key: Option<String>,
 }
@@ -80,9 +80,12 @@ struct ExecResult {
     signal: Option<String>,
     stdout: String,
     stderr: String,
+    #[schemars(skip)]
     stdout_bytes: u64,
+    #[schemars(skip)]
     stderr_bytes: u64,
     truncated: bool,
+    #[schemars(skip)]
     duration_ms: u64,
 }
 
@@ -92,9 +95,8 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<ExecArguments, ExecResult>(
             "task_exec",
             "Run a command",
-            "Runs a shell command on a server over SSH and returns exit code, stdout and stderr. A long one goes on in \
-             the background and returns an id for task_wait. Each call is a new shell: cd does not carry over. Nothing \
-             answers prompts.",
+            "Runs a shell command on a server and returns exit code, stdout and stderr. A long one goes on in the \
+             background: use task_wait. Each call is a new shell. Nothing answers prompts.",
             Execution::Job,
             Annotations::ACTS,
         ),

@@ -24,10 +24,12 @@ pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
 #[derive(Serialize, JsonSchema)]
 pub struct JobView {
     id: String,
+    #[schemars(skip)]
     tool: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
     status: Status,
+    #[schemars(skip)]
     created: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     started: Option<String>,
@@ -35,13 +37,16 @@ pub struct JobView {
     ended: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_ms: Option<u64>,
+    #[schemars(skip)]
     attempts: u32,
+    #[schemars(skip)]
     caller: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     retried_from: Option<String>,
     /// Set when the job still runs after its `rappel`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reminder: Option<String>,
+    #[schemars(skip)]
     arguments: Map<String, Value>,
     /// The tool's own structured result.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,9 +154,9 @@ struct HistoryArguments {
     alias: Option<String>,
     /// Only this tool.
     tool: Option<String>,
-    /// pending, running, completed, failed, cancelled, timed_out or crashed.
+    /// One state.
     status: Option<Status>,
-    /// Only jobs since this time (ISO 8601).
+    /// ISO 8601.
     since: Option<String>,
     /// Default 20.
     limit: Option<usize>,
@@ -163,7 +168,7 @@ fn history(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<HistoryArguments, Jobs>(
             "task_history",
             "What was run",
-            "Jobs newest first, also of earlier sessions and other clients.",
+            "Jobs newest first, also of earlier sessions.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -194,7 +199,7 @@ fn history(core: &Arc<Core>) -> Box<dyn Tool> {
 
 #[derive(Deserialize, JsonSchema)]
 struct RetryArguments {
-    /// Of a failed, crashed, timed out or cancelled job.
+    /// The job.
     id: String,
 }
 
@@ -211,8 +216,8 @@ fn retry(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<RetryArguments, RetryResult>(
             "task_retry",
             "Run a failed job again",
-            "Starts a new job with the tool and arguments of one that failed, crashed, timed out or was cancelled; at \
-             most 3 times. Look first whether it had an effect.",
+            "Repeats a job that failed, crashed, timed out or was cancelled; at most 3 times. Look first whether it had \
+             an effect.",
             Execution::Direct,
             Annotations::ACTS,
         ),

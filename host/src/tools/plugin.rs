@@ -10,7 +10,10 @@ use crate::error::Problem;
 use crate::plugins::{self, Plugin, Plugins, ToolInfo};
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
-    core.plugins.tools().map(|(plugin, tool)| -> Box<dyn Tool> { Box::new(PluginTool::new(core, plugin, tool)) }).collect()
+    core.plugins
+        .tools()
+        .map(|(plugin, tool)| -> Box<dyn Tool> { Box::new(PluginTool::new(core, plugin, tool)) })
+        .collect()
 }
 
 struct PluginTool {
@@ -32,7 +35,7 @@ impl PluginTool {
             title: tool.title.clone(),
             description: tool.description.clone(),
             input_schema: tool.input_schema.clone(),
-            output_schema: tool.output_schema.clone().map(|output| schema::advertised_output(output, execution)),
+            output_schema: tool.output_schema.clone().map(schema::advertised_output),
             annotations: Annotations {
                 read_only: hints.read_only,
                 destructive: hints.destructive,
@@ -68,14 +71,12 @@ impl Tool for PluginTool {
         let run = move |call| async move { plugins.call(&plugin, &tool, arguments, call).await }.boxed();
         Ok(match self.spec.execution {
             Execution::Direct => Work::Direct(Box::new(run)),
-            Execution::Job => {
-                Work::Job(JobWork {
+            Execution::Job => Work::Job(JobWork {
                 server,
                 rappel: None,
                 idempotency_key: None,
                 run: Box::new(move |call, _spool| run(call)),
-            })
-            }
+            }),
         })
     }
 }

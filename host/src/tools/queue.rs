@@ -33,7 +33,7 @@ pub fn parse_id(text: &str) -> Result<JobId, Problem> {
 
 #[derive(Deserialize, JsonSchema)]
 struct QueueArguments {
-    /// pending, running, completed, failed, cancelled, timed_out or crashed.
+    /// One state.
     status: Option<Status>,
     /// Only this server.
     alias: Option<String>,
@@ -94,7 +94,7 @@ pub fn list_reply(jobs: &[AnyJob], none: &str) -> Reply {
 
 #[derive(Deserialize, JsonSchema)]
 struct IdArguments {
-    /// The job's id.
+    /// The job.
     id: String,
 }
 
@@ -104,7 +104,7 @@ fn status(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<IdArguments, JobView>(
             "task_status",
             "Look at a job",
-            "Everything about one job: status, attempts, times, result or error, reminder. Does not wait.",
+            "One job in full: status, times, result or error, reminder. Does not wait.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -142,9 +142,9 @@ async fn job_reply(core: &Core, job: &AnyJob) -> Reply {
 
 #[derive(Deserialize, JsonSchema)]
 struct WaitArguments {
-    /// The job's id.
+    /// The job.
     id: String,
-    /// Seconds to wait at most. Default 30.
+    /// Seconds at most. Default 30.
     timeout: Option<u64>,
 }
 
@@ -154,8 +154,7 @@ fn wait(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<WaitArguments, JobView>(
             "task_wait",
             "Wait for a job",
-            "Waits until a job ends, or the timeout passes, and returns it as task_status does. Call it again while the \
-             job is running.",
+            "Waits for a job's end, or the timeout, and returns it as task_status does. Call again while it runs.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -181,7 +180,10 @@ fn wait(core: &Arc<Core>) -> Box<dyn Tool> {
                 };
                 let mut reply = job_reply(&core, &job).await;
                 if job.is_active() {
-                    let note = format!("Not ended after {} s. Call task_wait again, or task_cancel to stop it.\n", limit.as_secs());
+                    let note = format!(
+                        "Not ended after {} s. Call task_wait again, or task_cancel to stop it.\n",
+                        limit.as_secs()
+                    );
                     reply.text.insert_str(0, &note);
                 }
                 Ok(reply)
@@ -192,7 +194,7 @@ fn wait(core: &Arc<Core>) -> Box<dyn Tool> {
 
 #[derive(Deserialize, JsonSchema)]
 struct OutputArguments {
-    /// The job's id.
+    /// The job.
     id: String,
     /// stdout (default) or stderr.
     stream: Option<StreamName>,
@@ -235,7 +237,7 @@ fn output(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<OutputArguments, OutputResult>(
             "task_output",
             "Read a job's output",
-            "Pages through the full output of a job, running or ended, where a result showed only a part of it.",
+            "Pages through a job's full output where a result showed only a part.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -278,8 +280,7 @@ fn cancel(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<IdArguments, JobView>(
             "task_cancel",
             "Stop a job",
-            "Cancels a pending or running job: INT, then TERM, then KILL to the remote process; says what could be \
-             confirmed.",
+            "Stops a pending or running job: INT, TERM, KILL to the remote process; says what was confirmed.",
             Execution::Direct,
             Annotations::REMOVES,
         ),

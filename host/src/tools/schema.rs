@@ -4,20 +4,30 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-use super::Execution;
-
-/// The schema of a tool's arguments. Unknown arguments are refused: a misspelt one must not be dropped in silence.
+/// The schema of a tool's arguments. Unknown ones are refused when they come (`typed::decode`): saying so in each schema
+/// would cost every request thirty bytes a tool.
 pub fn input<A: JsonSchema>() -> Map<String, Value> {
     let mut schema = derive::<A>(true);
     schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
-    schema.insert("additionalProperties".to_owned(), Value::Bool(false));
     schema
 }
 
-/// The schema of a tool's structured result, one level deep: a model reads results and pays for schemas with every
-/// request, and a program that needs more finds it in the result.
-pub fn output<O: JsonSchema>(execution: Execution) -> Map<String, Value> {
+/// The schema of a core tool's structured result: what is always there. The rest shows itself in the result.
+pub fn output<O: JsonSchema>() -> Map<String, Value> {
     let mut schema = derive::<O>(false);
+    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.retain(|name, _| required.iter().any(|always| always == name));
+    }
+    advertised_output(schema)
+}
+
+/// An output schema as it is advertised: names and types, one level deep. A model pays for schemas with every request, and
+/// reads results.
+///
+/// Nothing is required: the call of a job may come back before the job's end, with the job's id and what there is so far,
+/// and clients that check results against the schema must accept that, too.
+pub fn advertised_output(mut schema: Map<String, Value>) -> Map<String, Value> {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for property in properties.values_mut() {
             if let Value::Object(property) = property {
@@ -25,17 +35,7 @@ pub fn output<O: JsonSchema>(execution: Execution) -> Map<String, Value> {
             }
         }
     }
-    advertised_output(schema, execution)
-}
-
-/// An output schema as it is advertised.
-///
-/// The call of a job may come back before the job's end, with the job's id and what there is so far: clients that check
-/// results against the schema must accept that too, so nothing on the top level of a job's schema is required.
-pub fn advertised_output(mut schema: Map<String, Value>, execution: Execution) -> Map<String, Value> {
-    if execution == Execution::Job {
-        schema.remove("required");
-    }
+    schema.retain(|keyword, _| keyword == "type" || keyword == "properties");
     schema
 }
 
@@ -75,6 +75,9 @@ fn strip(value: &mut Value, describe: bool, in_properties: bool) {
                 map.remove("description");
             }
             unwrap_nullable(map);
+            if let Some(Value::Array(choices)) = map.get_mut("enum") {
+                choices.retain(|choice| !choice.is_null());
+            }
             for (key, inner) in map.iter_mut() {
                 strip(inner, describe, key == "properties");
             }
@@ -136,7 +139,6 @@ mod tests {
                     "title": {"type": "string", "description": "A property that is called like a keyword."},
                 },
                 "required": ["alias"],
-                "additionalProperties": false,
             })
         );
     }
@@ -156,20 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_described_one_level_deep() {
+    fn a_result_is_described_by_what_is_always_there_one_level_deep() {
         assert_eq!(
-            Value::Object(output::<Nested>(Execution::Direct)),
-            json!({
-                "type": "object",
-                "properties": {"inner": {"type": "array"}, "kind": {"type": "string"}},
-                "required": ["inner"],
-            })
+            Value::Object(output::<Nested>()),
+            json!({"type": "object", "properties": {"inner": {"type": "array"}}})
         );
-    }
-
-    #[test]
-    fn a_job_that_is_handed_over_still_matches_its_schema() {
-        assert!(!output::<Arguments>(Execution::Job).contains_key("required"));
-        assert_eq!(output::<Arguments>(Execution::Direct).get("required"), Some(&json!(["alias"])));
     }
 }

@@ -20,30 +20,33 @@ pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
 
 #[derive(Deserialize, JsonSchema)]
 struct AddArguments {
-    /// Name for all other tools.
+    /// Its name here.
     alias: String,
-    /// Host name or IP address.
+    /// Name or address.
     host: Option<String>,
+    /// Login name.
     user: Option<String>,
     /// Default 22.
     port: Option<u64>,
-    /// Private key file on this machine.
+    /// Private key file here.
     #[serde(rename = "keyPath")]
     key_path: Option<String>,
-    /// Of the key: inline (stored encrypted), or a reference env:NAME, file:/path, cmd:COMMAND.
+    /// Of the key; as password.
     passphrase: Option<String>,
-    /// Inline (stored encrypted), or a reference env:NAME, file:/path, cmd:COMMAND.
+    /// Stored encrypted; or env:NAME, file:/path, cmd:COMMAND.
     password: Option<String>,
-    /// Log in through ssh-agent.
+    /// Use ssh-agent.
     agent: Option<bool>,
-    /// Go through this server: alias or user@host:port.
+    /// Via alias or user@host:port.
     jump: Option<String>,
-    /// SHA256:… fingerprint to pin.
+    /// SHA256:… to pin.
     #[serde(rename = "hostKey")]
     host_key: Option<String>,
+    /// Labels.
     tags: Option<Vec<String>>,
+    /// A note.
     description: Option<String>,
-    /// Connect now and report host key and login.
+    /// Connect now.
     verify: Option<bool>,
 }
 
@@ -98,8 +101,7 @@ fn add(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<AddArguments, AddResult>(
             "server_add",
             "Add or update a server",
-            "Adds a server or updates only the given fields. A new one needs host, user and a login: keyPath, password \
-             or agent. Use verify: true to test it.",
+            "Adds a server, or updates the given fields. A new one needs host, user and keyPath, password or agent.",
             Execution::Direct,
             Annotations::RECORDS,
         ),
@@ -192,14 +194,8 @@ fn list(core: &Arc<Core>) -> Box<dyn Tool> {
 }
 
 fn line(server: &Listed) -> String {
-    let mut line = format!(
-        "{}  {}@{}:{}  auth: {}",
-        server.alias,
-        server.user,
-        server.host,
-        server.port,
-        server.auth.join(", ")
-    );
+    let mut line =
+        format!("{}  {}@{}:{}  auth: {}", server.alias, server.user, server.host, server.port, server.auth.join(", "));
     if !server.tags.is_empty() {
         line.push_str(&format!("  tags: {}", server.tags.join(", ")));
     }
@@ -217,6 +213,7 @@ fn line(server: &Listed) -> String {
 
 #[derive(Deserialize, JsonSchema)]
 struct RemoveArguments {
+    /// As in server_list.
     alias: String,
     /// Also while jobs run on it.
     force: Option<bool>,
@@ -233,7 +230,7 @@ fn remove(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<RemoveArguments, RemoveResult>(
             "server_remove",
             "Remove a server",
-            "Forgets a server, its stored secrets and its connections. The server itself is not touched.",
+            "Forgets a server with its secrets and connections. The server itself is not touched.",
             Execution::Direct,
             Annotations::REMOVES,
         ),
@@ -248,7 +245,8 @@ async fn remove_server(core: &Core, arguments: RemoveArguments) -> Result<Reply,
     let alias = arguments.alias;
     core.servers.describe(&alias)?;
     if !arguments.force.unwrap_or(false) {
-        let filter = Filter { server: Some(alias.clone()), status: Some(Status::Running), limit: 10, ..Filter::default() };
+        let filter =
+            Filter { server: Some(alias.clone()), status: Some(Status::Running), limit: 10, ..Filter::default() };
         let running = core.jobs.list(&filter).await?;
         if !running.is_empty() {
             let ids: Vec<String> = running.iter().map(|job| job.id().to_string()).collect();
@@ -262,5 +260,8 @@ async fn remove_server(core: &Core, arguments: RemoveArguments) -> Result<Reply,
         }
     }
     core.servers.remove(&alias).await?;
-    Ok(Reply::new(format!("Removed {alias}, its stored secrets and its connections."), &RemoveResult { removed: alias }))
+    Ok(Reply::new(
+        format!("Removed {alias}, its stored secrets and its connections."),
+        &RemoveResult { removed: alias },
+    ))
 }

@@ -83,7 +83,7 @@ impl ToolSpec {
             title: title.to_owned(),
             description: description.to_owned(),
             input_schema: schema::input::<A>(),
-            output_schema: Some(schema::output::<O>(execution)),
+            output_schema: Some(schema::output::<O>()),
             annotations,
             execution,
             origin: Origin::Core,

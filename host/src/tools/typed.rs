@@ -60,7 +60,10 @@ impl<F> Direct<F> {
         F: Fn(A, Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
-        Box::new(Typed { tool: Direct { spec, run: Arc::new(run) }, arguments: std::marker::PhantomData::<fn(A) -> Fut> })
+        Box::new(Typed {
+            tool: Direct { spec, run: Arc::new(run) },
+            arguments: std::marker::PhantomData::<fn(A) -> Fut>,
+        })
     }
 }
 
@@ -166,7 +169,10 @@ mod tests {
     fn a_wrong_argument_is_named() {
         check(json!({}), "tail: missing field `alias`");
         check(json!({"alias": "a", "line": 3}), "tail has no argument \"line\"");
-        check(json!({"alias": "a", "lines": "3"}), "tail: argument \"lines\": invalid type: string \"3\", expected u32");
+        check(
+            json!({"alias": "a", "lines": "3"}),
+            "tail: argument \"lines\": invalid type: string \"3\", expected u32",
+        );
         check(json!({"alias": 7}), "tail: argument \"alias\": invalid type: integer `7`, expected a string");
         check(json!({"alias": null}), "tail: missing field `alias`");
     }

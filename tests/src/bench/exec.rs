@@ -36,7 +36,8 @@ pub async fn measure() -> Result<Vec<Figure>> {
     program.close().await?;
     let (through, direct) = (spread(&through), spread(&direct));
     Ok(vec![
-        Figure::new("warm task_exec", through.median, "ms").note(format!("median of {ROUNDS}, p95 {:.2} ms", through.p95)),
+        Figure::new("warm task_exec", through.median, "ms")
+            .note(format!("median of {ROUNDS}, p95 {:.2} ms", through.p95)),
         Figure::new("the same over a bare channel", direct.median, "ms").note(format!("p95 {:.2} ms", direct.p95)),
         Figure::new("what the program adds", through.median - direct.median, "ms")
             .target(1.0)

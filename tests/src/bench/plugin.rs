@@ -21,10 +21,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let place = Place::new()?;
     place.install_plugin(&guest)?;
     let program = Launch::new(&place).start().await?;
-    let calls = [
-        json!({"name": "echo", "arguments": {"text": "hi"}}),
-        json!({"name": "pool_stats", "arguments": {}}),
-    ];
+    let calls = [json!({"name": "echo", "arguments": {"text": "hi"}}), json!({"name": "pool_stats", "arguments": {}})];
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..WARM_UP + ROUNDS {
         for (call, times) in calls.iter().zip(&mut times) {

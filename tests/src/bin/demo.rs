@@ -134,7 +134,9 @@ async fn plugin(client: &Client) -> Result<()> {
     let resources = call(client, "get_system_resources", json!({"alias": "demo"})).await?.ok()?;
     show(&resources);
     ensure!(resources.structured.as_object().is_some_and(|data| !data.is_empty()), "no structured data");
-    println!("\nThe plugin never saw a password, a socket or a shell: it named programs and arguments, the host ran them.");
+    println!(
+        "\nThe plugin never saw a password, a socket or a shell: it named programs and arguments, the host ran them."
+    );
     Ok(())
 }
 

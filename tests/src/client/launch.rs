@@ -108,7 +108,10 @@ impl Launch {
     pub async fn run(self) -> Result<std::process::Output> {
         let mut command = self.command();
         command.stdin(Stdio::null()).kill_on_drop(true);
-        tokio::time::timeout(self.patience, command.output()).await.context("the program does not end")?.context("start")
+        tokio::time::timeout(self.patience, command.output())
+            .await
+            .context("the program does not end")?
+            .context("start")
     }
 
     fn command(&self) -> Command {

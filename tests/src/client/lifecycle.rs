@@ -17,13 +17,8 @@ pub enum Version {
 
 impl Version {
     /// Oldest first.
-    pub const ALL: [Version; 5] = [
-        Version::V2024_11_05,
-        Version::V2025_03_26,
-        Version::V2025_06_18,
-        Version::V2025_11_25,
-        Version::V2026_07_28,
-    ];
+    pub const ALL: [Version; 5] =
+        [Version::V2024_11_05, Version::V2025_03_26, Version::V2025_06_18, Version::V2025_11_25, Version::V2026_07_28];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +64,11 @@ impl Client {
         if !self.version.has_handshake() {
             let greeting = self.request("server/discover", json!({})).await?;
             let supported = greeting["supportedVersions"].as_array().context("no supportedVersions")?;
-            ensure!(supported.contains(&json!(self.version.as_str())), "{greeting} does not support {:?}", self.version);
+            ensure!(
+                supported.contains(&json!(self.version.as_str())),
+                "{greeting} does not support {:?}",
+                self.version
+            );
             return Ok(greeting);
         }
         let params = json!({

@@ -155,7 +155,9 @@ impl Client {
         let Ok(status) = timeout(limit, child.wait()).await else {
             bail!("the program had not ended after {limit:?}{}", self.context());
         };
-        timeout(limit, self.wire.closed()).await.map_err(|_| anyhow!("the program has ended, its output is still open"))?;
+        timeout(limit, self.wire.closed())
+            .await
+            .map_err(|_| anyhow!("the program has ended, its output is still open"))?;
         Ok(status?)
     }
 

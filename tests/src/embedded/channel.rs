@@ -174,17 +174,14 @@ struct Cut<'a> {
 impl Cut<'_> {
     /// Cuts once the client has got everything sent before: it answers this request in its turn, whatever the answer is.
     async fn now(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.handle.forward_tcpip("127.0.0.1".to_owned(), 0)).await;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(2), self.handle.forward_tcpip("127.0.0.1".to_owned(), 0)).await;
         self.wire.cut();
     }
 }
 
 /// Copies an output stream to the channel; with `cut`, only so many bytes, and then the connection is cut.
-async fn copy(
-    from: Option<impl AsyncRead + Unpin>,
-    mut to: impl tokio::io::AsyncWrite + Unpin,
-    cut: Option<Cut<'_>>,
-) {
+async fn copy(from: Option<impl AsyncRead + Unpin>, mut to: impl tokio::io::AsyncWrite + Unpin, cut: Option<Cut<'_>>) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; 32 * 1024];
     let mut sent = 0;

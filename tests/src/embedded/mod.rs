@@ -75,8 +75,7 @@ impl Embedded {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the embedded SSH server")?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { accounts, faults: Mutex::new(faults), seen: Mutex::new(Seen::default()) });
+        let shared = Arc::new(Shared { accounts, faults: Mutex::new(faults), seen: Mutex::new(Seen::default()) });
         let accepting = tokio::spawn(accept(listener, config, shared.clone()));
         Ok(Embedded { address, fingerprint, shared, accepting })
     }
