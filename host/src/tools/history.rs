@@ -248,8 +248,10 @@ struct StatsResult {
     /// By tool.
     by_type: BTreeMap<String, u64>,
     /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     avg_duration: Option<u64>,
     /// Percent of the ended jobs that completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     success_rate: Option<f64>,
     durations: BTreeMap<String, Durations>,
     /// Crashed jobs that can be retried.
