@@ -176,6 +176,8 @@ fn render(folder: &Path, port: u16, host_keys: &[KeyPair], options: &Options) ->
         "ListenAddress 127.0.0.1".to_owned(),
         format!("Port {port}"),
         format!("AuthorizedKeysFile {}", folder.join("authorized_keys").display()),
+        // An empty home: what the person who runs the tests keeps in a .bashrc is neither tested nor waited for.
+        format!("SetEnv HOME={}", folder.display()),
     ];
     // `sshd` takes the first value that it reads for a keyword, so what a test asks for comes before the defaults.
     lines.extend(options.config.iter().cloned());

@@ -66,10 +66,12 @@ impl Sshd {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let config = format!(
                 "ListenAddress 127.0.0.1:{port}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nUsePAM no\nStrictModes no\nPidFile none\n\
-                 PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\n{more}\n",
+                 PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nSetEnv HOME={}\n{more}\n",
                 path("host_ed25519"),
                 path("host_rsa"),
                 path("authorized_keys"),
+                // Not whatever the person who runs the tests keeps in a .bashrc.
+                folder.path().display(),
             );
             std::fs::write(path("config"), config).unwrap();
             let mut child =
