@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Problem;
+
 /// A job's name: 13 characters of Crockford's base 32 behind a `j`. Later jobs have greater ids; none is ever used twice,
 /// also when the clock jumps back (see `jobs::store`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +122,45 @@ impl Progress {
     }
 }
 
+/// Whether a call's job is on disk yet. A job is committed while its call looks for a connection, which takes as long;
+/// whoever is about to have an effect waits for it first.
+#[derive(Clone, Debug)]
+pub struct Recorded(watch::Receiver<bool>);
+
+/// Says that the job is on disk. Dropped without a word it says that it never will be.
+#[derive(Debug)]
+pub struct Recorder(watch::Sender<bool>);
+
+impl Recorded {
+    /// Not yet, and whoever says when.
+    pub fn pending() -> (Recorder, Recorded) {
+        let (sender, receiver) = watch::channel(false);
+        (Recorder(sender), Recorded(receiver))
+    }
+
+    /// Waits for the commit. Fails when there will be none: then nothing may be done.
+    pub async fn wait(&self) -> Result<(), Problem> {
+        let mut recorded = self.0.clone();
+        let done = recorded.wait_for(|recorded| *recorded).await.is_ok();
+        done.then_some(()).ok_or_else(|| Problem::internal("the job could not be recorded, so nothing was done"))
+    }
+}
+
+impl Default for Recorded {
+    /// There is nothing to wait for.
+    fn default() -> Self {
+        let (sender, receiver) = watch::channel(true);
+        drop(sender);
+        Recorded(receiver)
+    }
+}
+
+impl Recorder {
+    pub fn done(self) {
+        self.0.send_replace(true);
+    }
+}
+
 /// The call that is being served.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -136,6 +177,8 @@ pub struct Call {
     /// When the whole call must have ended.
     pub deadline: Option<Instant>,
     pub progress: Progress,
+    /// To be waited for before the first effect.
+    pub recorded: Recorded,
 }
 
 impl Call {
@@ -149,6 +192,7 @@ impl Call {
             cancel: CancellationToken::new(),
             deadline: None,
             progress: Progress::default(),
+            recorded: Recorded::default(),
         }
     }
 
@@ -172,6 +216,22 @@ mod tests {
         for wrong in ["", "j", "j123", "x0000000000001", "jzzzzzzzzzzzzz", "j000000000000u"] {
             assert_eq!(wrong.parse::<JobId>(), Err(()), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_effect_waits_for_the_record_and_is_refused_without_one() {
+        Recorded::default().wait().await.unwrap();
+        let (recorder, recorded) = Recorded::pending();
+        let waiting = tokio::spawn({
+            let recorded = recorded.clone();
+            async move { recorded.wait().await }
+        });
+        recorder.done();
+        waiting.await.unwrap().unwrap();
+        recorded.wait().await.unwrap();
+        let (recorder, recorded) = Recorded::pending();
+        drop(recorder);
+        assert!(recorded.wait().await.is_err());
     }
 
     #[test]

@@ -101,6 +101,8 @@ impl Servers {
         let request = ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty };
         let act = async {
             let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
+            // From here on something happens on the server, so the job must be on disk.
+            call.recorded.wait().await?;
             ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
         };
         let exit = self.audited(&call, alias, "exec", Some(asked), act, |exit| exit.code).await?;

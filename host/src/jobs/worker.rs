@@ -7,7 +7,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::call::{Call, JobId, Reply};
+use crate::call::{Call, JobId, Recorded, Reply};
 use crate::error::{Code, Problem};
 
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
@@ -37,9 +37,23 @@ pub(super) async fn live<F, Fut>(
     let id = head.id;
     // With a free place the job is committed as running at once: one sync at the beginning instead of two.
     let free = inner.slots.clone().try_acquire_owned().ok();
-    let job = Job::<Pending>::new(head);
+    let job = Job::<Pending>::new(head.clone());
     let job = if free.is_some() { AnyJob::Running(job.start(Timestamp::now())) } else { AnyJob::Pending(job) };
-    let job = match inner.store.insert(job.clone(), retry_of).await {
+    let (recorder, recorded) = Recorded::pending();
+    let doing = do_work(&inner, &active, head.clone(), recorded, work);
+    tokio::pin!(doing);
+    let insert = inner.store.insert(job.clone(), retry_of);
+    tokio::pin!(insert);
+    // With a free place the work begins while its record is being committed. It has no effect before that: see `Recorded`.
+    let mut early = None;
+    let inserted = loop {
+        tokio::select! {
+            biased;
+            inserted = &mut insert => break inserted,
+            result = &mut doing, if free.is_some() && early.is_none() => early = Some(result),
+        }
+    };
+    let job = match inserted {
         Ok(Inserted::New { attempts, root }) => with_attempts(job, attempts, root, retry_of),
         other => {
             inner.forget(id);
@@ -53,6 +67,7 @@ pub(super) async fn live<F, Fut>(
         }
     };
     active.show(job.clone());
+    recorder.done();
     let _ = committed.send(Ok(Accepted::New));
 
     let (running, place) = match job {
@@ -79,45 +94,65 @@ pub(super) async fn live<F, Fut>(
         AnyJob::Ended(_) => return lose(&inner, &active, id, Problem::internal("the job had ended before it began")),
     };
 
-    let ended = work_on(&inner, &active, running, work).await;
+    let result = match early {
+        Some(result) => result,
+        None => doing.await,
+    };
+    let ended = end(running, &active, result);
     let kept = active.spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
     conclude(&inner, &active, Status::Running, ended, Some(kept)).await;
     drop(place);
 }
 
-/// Does the work and turns what comes back into the job's end.
-async fn work_on<F, Fut>(inner: &Inner, active: &Active, job: Job<Running>, work: F) -> Job<Ended>
+/// What came of the work.
+enum Done {
+    Answered(Result<Reply, Problem>),
+    Panicked,
+    /// The process ends, and does not wait for it any longer.
+    Abandoned,
+}
+
+/// Does the work.
+async fn do_work<F, Fut>(inner: &Inner, active: &Active, head: Head, recorded: Recorded, work: F) -> Done
 where
     F: FnOnce(Call, Spool) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
     let call = Call {
-        job: Some(job.head.id),
-        tool: job.head.tool.as_str().into(),
-        caller: job.head.caller.as_str().into(),
+        job: Some(head.id),
+        tool: head.tool.as_str().into(),
+        caller: head.caller.as_str().into(),
         plugin: None,
         cancel: active.cancel.clone(),
         deadline: None,
         progress: active.progress.clone(),
+        recorded,
     };
     let spool = active.spool.clone();
     // The state behind the closure is not looked at again after a panic.
     let work = AssertUnwindSafe(async move { work(call, spool).await }).catch_unwind();
-    let result = tokio::select! {
+    tokio::select! {
         biased;
-        result = work => result,
-        () = inner.abandon.cancelled() => return AnyJob::Running(job).crash(Timestamp::now()),
-    };
+        result = work => result.map_or(Done::Panicked, Done::Answered),
+        () = inner.abandon.cancelled() => Done::Abandoned,
+    }
+}
+
+/// The job's end.
+fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
     let now = Timestamp::now();
-    match result {
-        Ok(Ok(reply)) => job.complete(reply, now),
-        Ok(Err(problem)) if problem.code == Code::Cancelled && active.cancel.is_cancelled() => job.cancel(problem, now),
-        Ok(Err(problem)) if matches!(problem.code, Code::CommandTimeout | Code::PluginTimeout) => {
+    match done {
+        Done::Abandoned => AnyJob::Running(job).crash(now),
+        Done::Answered(Ok(reply)) => job.complete(reply, now),
+        Done::Answered(Err(problem)) if problem.code == Code::Cancelled && active.cancel.is_cancelled() => {
+            job.cancel(problem, now)
+        }
+        Done::Answered(Err(problem)) if matches!(problem.code, Code::CommandTimeout | Code::PluginTimeout) => {
             job.time_out(problem, now)
         }
-        Ok(Err(problem)) => job.fail(problem, now),
-        Err(_) => {
+        Done::Answered(Err(problem)) => job.fail(problem, now),
+        Done::Panicked => {
             tracing::error!(job = %job.head.id, tool = job.head.tool, "the work panicked");
             let problem = Problem::internal(format!("{} failed by a fault of the orchestrator", job.head.tool))
                 .hint("see task_logs; please report it");

@@ -1,17 +1,18 @@
 //! `task_exec`: a shell command on a server.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::typed::{Job, JobArguments};
 use super::{Annotations, Core, Execution, Tool, ToolSpec};
-use crate::call::{Call, Reply};
-use crate::capability::{Finished, Shell};
+use crate::call::{Call, Progress, Reply, Report};
+use crate::capability::{Finished, OutputSink, Shell, Stream};
 use crate::error::Problem;
 use crate::jobs::Spool;
+use crate::jobs::output::clean;
 
 /// How much of the two streams together is shown inline, in characters.
 const INLINE_OUTPUT: usize = 20_000;
@@ -107,7 +108,36 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
     )
 }
 
-async fn run(core: &Core, arguments: ExecArguments, call: Call, mut spool: Spool) -> Result<Reply, Problem> {
+/// Passes output on to the spool, and its last line to whoever follows the call's progress.
+struct Reporting {
+    spool: Spool,
+    progress: Progress,
+    started: Instant,
+}
+
+impl OutputSink for Reporting {
+    async fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Problem> {
+        self.spool.write(stream, bytes).await;
+        if let Some(line) = last_line(bytes) {
+            self.progress.report(Report {
+                done: self.started.elapsed().as_secs_f64(),
+                total: None,
+                message: Some(line),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The last line of a packet that says something, short enough for a status line.
+fn last_line(bytes: &[u8]) -> Option<String> {
+    let tail = bytes.get(bytes.len().saturating_sub(400)..).unwrap_or(bytes);
+    let shown = clean(tail);
+    let line = shown.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().chars().take(160).collect())
+}
+
+async fn run(core: &Core, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
     let timeout = match arguments.timeout {
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
@@ -122,7 +152,8 @@ async fn run(core: &Core, arguments: ExecArguments, call: Call, mut spool: Spool
         pty: arguments.pty.unwrap_or(false),
         timeout,
     };
-    let finished = core.servers.shell(&call, &arguments.alias, shell, &mut spool).await?;
+    let mut sink = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
+    let finished = core.servers.shell(&call, &arguments.alias, shell, &mut sink).await?;
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
     let ok = finished.exit_code == Some(0);
@@ -177,6 +208,16 @@ mod tests {
         let finished =
             Finished { exit_code: code, exit_signal: signal.map(str::to_owned), duration: Duration::from_millis(5) };
         assert_eq!(render(&finished, stdout, stderr), expected);
+    }
+
+    #[test]
+    fn the_last_line_that_says_something_is_reported() {
+        for (bytes, expected) in
+            [("a\nb\n", Some("b")), ("\x1b[32m50 %\x1b[0m\r", Some("50 %")), ("a\n\n  \n", Some("a")), ("\n", None)]
+        {
+            assert_eq!(last_line(bytes.as_bytes()).as_deref(), expected, "{bytes:?}");
+        }
+        assert_eq!(last_line("ä".repeat(1000).as_bytes()).map(|line| line.chars().count()), Some(160));
     }
 
     #[test]

@@ -215,7 +215,7 @@ fn line(server: &Listed) -> String {
 struct RemoveArguments {
     /// As in server_list.
     alias: String,
-    /// Also while jobs run on it.
+    /// Cancels what runs on it.
     force: Option<bool>,
 }
 
@@ -244,21 +244,20 @@ fn remove(core: &Arc<Core>) -> Box<dyn Tool> {
 async fn remove_server(core: &Core, arguments: RemoveArguments) -> Result<Reply, Problem> {
     let alias = arguments.alias;
     core.servers.describe(&alias)?;
-    if !arguments.force.unwrap_or(false) {
-        let filter =
-            Filter { server: Some(alias.clone()), status: Some(Status::Running), limit: 10, ..Filter::default() };
-        let running = core.jobs.list(&filter).await?;
-        if !running.is_empty() {
-            let ids: Vec<String> = running.iter().map(|job| job.id().to_string()).collect();
-            return Err(Problem::new(
-                Code::InvalidArgument,
-                format!("{alias} was not removed: jobs still run on it ({})", ids.join(", ")),
-            )
-            .detail("alias", alias)
-            .detail("jobs", ids)
-            .hint("Wait for them with task_wait, cancel them with task_cancel, or say force: true."));
-        }
+    let filter = Filter { server: Some(alias.clone()), status: Some(Status::Running), limit: 200, ..Filter::default() };
+    let running = core.jobs.list(&filter).await?;
+    if !running.is_empty() && !arguments.force.unwrap_or(false) {
+        let ids: Vec<String> = running.iter().map(|job| job.id().to_string()).collect();
+        return Err(Problem::new(
+            Code::InvalidArgument,
+            format!("{alias} was not removed: jobs still run on it ({})", ids.join(", ")),
+        )
+        .detail("alias", alias)
+        .detail("jobs", ids)
+        .hint("Wait for them with task_wait, cancel them with task_cancel, or say force: true."));
     }
+    // While the connection is still there: afterwards nothing could stop what runs.
+    futures::future::join_all(running.iter().map(|job| core.jobs.cancel(job.id()))).await;
     core.servers.remove(&alias).await?;
     Ok(Reply::new(
         format!("Removed {alias}, its stored secrets and its connections."),
