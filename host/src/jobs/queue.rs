@@ -410,10 +410,11 @@ fn lost() -> Problem {
 }
 
 /// The error of a chain of retries that is too long.
-pub(super) fn retry_limit() -> Problem {
-    Problem::new(Code::RetryLimitExceeded, format!("this job was retried {MAX_RETRIES} times already"))
+pub(super) fn retry_limit(job: Option<JobId>) -> Problem {
+    let job = job.map_or_else(|| "this job".to_owned(), |id| format!("job {id}"));
+    Problem::new(Code::RetryLimitExceeded, format!("{job} was retried {MAX_RETRIES} times already"))
         .detail("limit", MAX_RETRIES)
-        .hint("find out why it fails (task_status, task_output), then call the tool anew")
+        .hint("Find out why it fails (task_status, task_output), then call the tool anew.")
 }
 
 fn create_private(directory: &Path) -> Result<(), StoreError> {

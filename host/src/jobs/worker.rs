@@ -59,7 +59,7 @@ pub(super) async fn live<F, Fut>(
             inner.forget(id);
             let answer = match other {
                 Ok(Inserted::Existing(known)) => Ok(Accepted::Existing(known)),
-                Ok(_) => Err(retry_limit()),
+                Ok(_) => Err(retry_limit(retry_of)),
                 Err(error) => Err(error.into()),
             };
             let _ = committed.send(answer);

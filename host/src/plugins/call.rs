@@ -106,6 +106,7 @@ impl Plugins {
 
 fn failed(message: String) -> Problem {
     Problem::new(Code::PluginFailed, message)
+        .hint("This is a fault of the plugin, and the same call will meet it again: plugin_list tells where the plugin comes from.")
 }
 
 /// The output as a reply, if it keeps the contract.
