@@ -58,7 +58,10 @@ async fn serve(settings: Arc<Settings>, logs: Logs) -> Result<()> {
     let core = Core::new(settings, store, jobs.clone(), servers, Arc::clone(&plugins), logs, audit.clone());
     let registry = Registry::new(core);
     // Compiles in the background what the cache does not hold, so that a first call need not wait for it.
-    let warming = tokio::spawn(async move { plugins.warm_up().await });
+    let warming = tokio::spawn(async move {
+        plugins.warm_up().await;
+        give_memory_back();
+    });
 
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone()));
@@ -71,6 +74,16 @@ async fn serve(settings: Arc<Settings>, logs: Logs) -> Result<()> {
     pool.shutdown().await;
     audit.flush().await;
     served.context("serving the MCP client")
+}
+
+/// Returns to the system what compiling has left unused: the allocator would keep it for as long as the process lives, which
+/// may be months.
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim only gives back pages that hold no allocation; it may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Fires `stop` when the system asks the process to end.

@@ -65,10 +65,7 @@ impl JobView {
     /// With `full`, what the job answered too.
     pub fn new(job: &AnyJob, full: bool) -> Self {
         let head = job.head();
-        let arguments = match full {
-            true => head.arguments.clone(),
-            false => head.arguments.iter().map(|(name, value)| (name.clone(), shortened(value))).collect(),
-        };
+        let arguments = head.arguments.iter().map(|(name, value)| (name.clone(), shown(name, value, full))).collect();
         let mut view = JobView {
             id: head.id.to_string(),
             tool: head.tool.clone(),
@@ -106,13 +103,18 @@ impl JobView {
     }
 }
 
-/// A list shows the beginning of long arguments only.
-fn shortened(value: &Value) -> Value {
-    match value {
-        Value::String(text) if text.chars().count() > 200 => {
+/// An argument as it is shown: what often carries a secret only by its size or its names, and in a list only the beginning
+/// of what is long.
+fn shown(name: &str, value: &Value, full: bool) -> Value {
+    match (name, value) {
+        ("stdin", Value::String(text)) => Value::from(format!("[{} bytes]", text.len())),
+        ("env", Value::Object(variables)) => {
+            variables.keys().map(|name| (name.clone(), Value::from("[not shown]"))).collect()
+        }
+        (_, Value::String(text)) if !full && text.chars().count() > 200 => {
             Value::from(format!("{}…", text.chars().take(200).collect::<String>()))
         }
-        other => other.clone(),
+        (_, other) => other.clone(),
     }
 }
 
@@ -324,4 +326,20 @@ fn stats_text(stats: &QueueStats) -> String {
         text.push_str(&format!("\ncrashed, and can be retried with task_retry: {}", ids.join(", ")));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_often_carries_a_secret_is_not_shown() {
+        assert_eq!(shown("stdin", &json!("hunter2\n"), true), json!("[8 bytes]"));
+        assert_eq!(shown("env", &json!({"TOKEN": "hunter2"}), true), json!({"TOKEN": "[not shown]"}));
+        assert_eq!(shown("cmd", &json!("id"), false), json!("id"));
+        let long = "x".repeat(300);
+        assert_eq!(shown("cmd", &json!(long), true), json!(long));
+        assert_eq!(shown("cmd", &json!(long), false).as_str().map(|text| text.chars().count()), Some(201));
+    }
 }

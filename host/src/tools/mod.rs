@@ -37,10 +37,13 @@ pub trait Tool: Send + Sync {
     fn prepare(&self, arguments: Map<String, Value>) -> Result<Work, Problem>;
 }
 
+/// What a call is doing until it answers.
+pub type Answering = BoxFuture<'static, Result<Reply, Problem>>;
+
 /// A checked call.
 pub enum Work {
     /// Answered at once, without a record.
-    Direct(Box<dyn FnOnce(Call) -> BoxFuture<'static, Result<Reply, Problem>> + Send>),
+    Direct(Box<dyn FnOnce(Call) -> Answering + Send>),
     /// Recorded before it has an effect, and again when it ends.
     Job(JobWork),
 }
@@ -53,5 +56,5 @@ pub struct JobWork {
     pub rappel: Option<u64>,
     /// A second call with the same key gets the first one's job instead of running again.
     pub idempotency_key: Option<String>,
-    pub run: Box<dyn FnOnce(Call, Spool) -> BoxFuture<'static, Result<Reply, Problem>> + Send>,
+    pub run: Box<dyn FnOnce(Call, Spool) -> Answering + Send>,
 }

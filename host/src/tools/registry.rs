@@ -150,3 +150,83 @@ const CORE_NAMES: [&str; 17] = [
     "task_status",
     "task_wait",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::audit::Audit;
+    use crate::capability::Servers;
+    use crate::config::Settings;
+    use crate::inventory::Inventory;
+    use crate::jobs::Jobs;
+    use crate::logs;
+    use crate::plugins::{Plugins, Setup};
+    use crate::secrets::Vault;
+    use crate::ssh::{HostKeys, Pool, PoolSettings};
+    use crate::store::Store;
+    use crate::tools::{Execution, Origin};
+
+    async fn registry(directory: &std::path::Path) -> Arc<Registry> {
+        let env = BTreeMap::from([("MCP_DATA_DIR".to_owned(), directory.display().to_string())]);
+        let settings = Arc::new(Settings::from_sources(&env, &BTreeMap::new(), None).unwrap());
+        let at = |name: &str| -> PathBuf { directory.join(name) };
+        let store = Store::open(&at("orchestrator.redb")).unwrap();
+        let vault = Vault::new(store.clone(), directory, None);
+        let audit = Audit::open(&at("audit.jsonl")).unwrap();
+        let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::from_files(Vec::new()));
+        let servers = Servers::new(Inventory::open(store.clone()).await.unwrap(), vault, pool, audit.clone());
+        let jobs = Jobs::start(store.clone(), &settings).await.unwrap();
+        let setup = Setup {
+            bundled: &[],
+            directory: at("plugins"),
+            cache: at("cache"),
+            configs: BTreeMap::new(),
+            limits: settings.plugin_limits,
+            reserved_tools: Registry::core_names(),
+            servers: servers.clone(),
+        };
+        let plugins = Arc::new(Plugins::load(setup).await.unwrap());
+        let logs = logs::start(directory, "error");
+        Registry::new(Core::new(settings, store, jobs, servers, plugins, logs, audit))
+    }
+
+    #[tokio::test]
+    async fn every_core_tool_has_a_reserved_name_and_a_full_description() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry(directory.path()).await;
+        let names: BTreeSet<String> = registry.specs().map(|spec| spec.name.clone()).collect();
+        assert_eq!(names, Registry::core_names());
+        for spec in registry.specs() {
+            assert_eq!(spec.origin, Origin::Core);
+            assert!(!spec.title.is_empty() && !spec.description.is_empty(), "{}", spec.name);
+            assert!(spec.output_schema.is_some(), "{}", spec.name);
+            let properties = spec.input_schema["properties"].as_object().unwrap();
+            for (argument, schema) in properties {
+                assert!(schema.get("description").is_some(), "{}: {argument} is not described", spec.name);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_call_is_refused_before_a_job_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry(directory.path()).await;
+        assert_eq!(registry.spec("task_exec").unwrap().execution, Execution::Job);
+        for arguments in [
+            serde_json::json!({"alias": "web"}),
+            serde_json::json!({"alias": "web", "cmd": " "}),
+            serde_json::json!({"alias": "nowhere", "cmd": "id"}),
+        ] {
+            let request =
+                Request { caller: "test".into(), cancel: CancellationToken::new(), progress: Progress::default() };
+            let arguments = arguments.as_object().unwrap().clone();
+            registry.call("task_exec", arguments, request).await.unwrap_err();
+        }
+        assert_eq!(registry.core.jobs.stats().await.unwrap().total, 0);
+        assert_eq!(registry.nearest("task_exe"), Some("task_exec"));
+        assert_eq!(registry.nearest("zzz"), None);
+    }
+}
