@@ -24,7 +24,7 @@ fn files(page: &str) -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-/// Writes the page's crate to `folder`. Only where the SDK comes from is changed: from the network to this repository.
+/// Writes the page's crate to `folder`. Only the path to the SDK is changed: the folder does not stand beside this repository.
 fn write_crate(folder: &Path) -> Result<()> {
     let page = fs::read_to_string(repository().join("docs/plugins.md"))?;
     let files = files(&page)?;

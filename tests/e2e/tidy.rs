@@ -179,3 +179,21 @@ async fn the_readme_names_every_tool_and_no_other() -> Result<()> {
         missing.map(|tool| format!("{tool} is missing")).chain(too_many.map(|tool| format!("{tool} is no tool")));
     nobody("the README lists the tools that there are", offenders.collect())
 }
+
+/// A guest that no test loads proves nothing.
+#[test]
+fn every_guest_has_a_test() -> Result<()> {
+    let manifest = fs::read_to_string(repository().join("tests/guests/Cargo.toml"))?;
+    let guests: Vec<&str> = manifest
+        .split("[[example]]")
+        .skip(1)
+        .filter_map(|table| table.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')))
+        .collect();
+    ensure!(guests.len() >= 8, "the guests' manifest was not understood: {guests:?}");
+    let mut tests = String::new();
+    for file in ["host/src/plugins/tests.rs", "tests/e2e/plugins.rs"] {
+        tests.push_str(&fs::read_to_string(repository().join(file))?);
+    }
+    let unused = guests.into_iter().filter(|guest| !tests.contains(&format!("\"{guest}\""))).map(str::to_owned);
+    nobody("every guest is loaded by a test", unused.collect())
+}
