@@ -71,6 +71,7 @@ impl Tool for PluginTool {
             Execution::Job => {
                 Work::Job(JobWork {
                 server,
+                servers: Vec::new(),
                 rappel: None,
                 idempotency_key: None,
                 run: Box::new(move |call, _spool| run(call)),

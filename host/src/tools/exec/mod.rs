@@ -1,4 +1,7 @@
-//! `task_exec`: a shell command on a server.
+//! `task_exec`: a shell command on a server, or on many at once (`many`).
+
+mod many;
+mod targets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +9,12 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::many::ManyResult;
+use self::targets::Targets;
 use super::typed::{Job, JobArguments};
 use super::{Annotations, Core, Execution, Tool, ToolSpec};
 use crate::call::{Call, Reply};
-use crate::capability::{Finished, Shell};
+use crate::capability::{Finished, Shell, is_selector};
 use crate::error::Problem;
 use crate::jobs::Spool;
 
@@ -22,8 +27,8 @@ pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
 
 #[derive(Deserialize, JsonSchema)]
 struct ExecArguments {
-    /// Server, as in server_list.
-    alias: String,
+    /// Server, as in server_list; or a list, "all", "tag:NAME".
+    alias: Targets,
     /// Command line for the login shell.
     cmd: String,
     /// Seconds until the command is stopped; 0 = never. Default 300.
@@ -58,7 +63,11 @@ impl JobArguments for ExecArguments {
     }
 
     fn server(&self) -> Option<String> {
-        Some(self.alias.clone())
+        self.alias.single().map(str::to_owned)
+    }
+
+    fn servers(&self) -> Vec<String> {
+        self.alias.words()
     }
 
     fn rappel(&self) -> Option<u64> {
@@ -70,7 +79,7 @@ impl JobArguments for ExecArguments {
     }
 }
 
-/// What `task_exec` answers.
+/// What `task_exec` answers for one server.
 #[derive(Serialize, JsonSchema)]
 struct ExecResult {
     alias: String,
@@ -86,13 +95,23 @@ struct ExecResult {
     duration_ms: u64,
 }
 
+/// Both shapes of an answer as clients are told of them.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used: the two halves are written by themselves")]
+struct Answer {
+    #[schemars(flatten)]
+    one: ExecResult,
+    #[schemars(flatten)]
+    many: ManyResult,
+}
+
 fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
     let core = Arc::clone(core);
     Job::tool(
-        ToolSpec::core::<ExecArguments, ExecResult>(
+        ToolSpec::core::<ExecArguments, Answer>(
             "task_exec",
             "Run a command",
-            "Runs a shell command on a server over SSH and returns exit code, stdout and stderr. A long one goes on in \
+            "Runs a shell command on one or many servers over SSH and returns exit code, stdout and stderr of each. A long one goes on in \
              the background and returns an id for task_wait. Each call is a new shell: cd does not carry over. Nothing \
              answers prompts.",
             Execution::Job,
@@ -100,12 +119,12 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
         ),
         move |arguments: ExecArguments, call, spool| {
             let core = Arc::clone(&core);
-            async move { run(&core, arguments, call, spool).await }
+            async move { run(core, arguments, call, spool).await }
         },
     )
 }
 
-async fn run(core: &Core, arguments: ExecArguments, call: Call, mut spool: Spool) -> Result<Reply, Problem> {
+async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
     let timeout = match arguments.timeout {
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
@@ -120,13 +139,20 @@ async fn run(core: &Core, arguments: ExecArguments, call: Call, mut spool: Spool
         pty: arguments.pty.unwrap_or(false),
         timeout,
     };
-    let finished = core.servers.shell(&call, &arguments.alias, shell, &mut spool).await?;
+    match arguments.alias {
+        Targets::Word(alias) if !is_selector(&alias) => one(&core, alias, shell, call, spool).await,
+        targets => many::run(core, &targets.words(), shell, call, spool).await,
+    }
+}
+
+async fn one(core: &Core, alias: String, shell: Shell, call: Call, mut spool: Spool) -> Result<Reply, Problem> {
+    let finished = core.servers.shell(&call, &alias, shell, &mut spool).await?;
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
     let ok = finished.exit_code == Some(0);
     let text = render(&finished, &shown.stdout.text, &shown.stderr.text);
     let result = ExecResult {
-        alias: arguments.alias,
+        alias,
         exit_code: finished.exit_code,
         signal: finished.exit_signal,
         truncated: shown.stdout.omitted > 0 || shown.stderr.omitted > 0,
