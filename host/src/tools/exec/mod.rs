@@ -52,6 +52,10 @@ struct ExecArguments {
 
 impl JobArguments for ExecArguments {
     fn check(&self) -> Result<(), Problem> {
+        if self.alias.words().is_empty() {
+            return Err(Problem::invalid("task_exec: argument \"alias\" is an empty list: name at least one server")
+                .detail("argument", "alias"));
+        }
         if self.cmd.trim().is_empty() {
             return Err(Problem::invalid("task_exec: argument \"cmd\" is empty").detail("argument", "cmd"));
         }
