@@ -7,6 +7,7 @@ mod support;
 mod protocol;
 mod servers;
 mod exec;
+mod many;
 mod wire;
 mod host_keys;
 mod login;

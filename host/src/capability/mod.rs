@@ -4,10 +4,14 @@
 //! Not how a server is reached: that is the wire's business.
 
 mod command;
+mod excerpt;
 mod manage;
+mod select;
 mod servers;
 
 pub use crate::ssh::{OutputSink, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
+pub use excerpt::{Ends, Excerpt};
 pub use manage::{NewServer, Verified};
+pub use select::is_selector;
 pub use servers::{ServerFacts, Servers};

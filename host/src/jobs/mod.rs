@@ -14,7 +14,7 @@ mod store;
 mod worker;
 
 pub use job::{AnyJob, End, Ended, Failure, Head, Job, MAX_RETRIES, Pending, Running, Status};
-pub use output::{Output, Spool};
+pub use output::{Output, Spool, clean};
 pub use queue::{Jobs, NewJob, Ticket};
 pub use stats::{QueueStats, ToolStats};
 pub use store::Filter;

@@ -52,6 +52,8 @@ pub enum Work {
 pub struct JobWork {
     /// The server that it is about, for history and statistics.
     pub server: Option<String>,
+    /// Where it is about several: the words that name them, as `Servers::select` reads them: all must be known before there is a job.
+    pub servers: Vec<String>,
     /// After how many seconds every look at the running job carries a reminder.
     pub rappel: Option<u64>,
     /// A second call with the same key gets the first one's job instead of running again.

@@ -73,6 +73,7 @@ impl Tool for PluginTool {
             Execution::Direct => Work::Direct(Box::new(run)),
             Execution::Job => Work::Job(JobWork {
                 server,
+                servers: Vec::new(),
                 rappel: None,
                 idempotency_key: None,
                 run: Box::new(move |call, _spool| run(call)),

@@ -91,6 +91,9 @@ impl Registry {
                 if let Some(alias) = &work.server {
                     self.core.servers.describe(alias)?;
                 }
+                if !work.servers.is_empty() {
+                    self.core.servers.select(&work.servers)?;
+                }
                 let spec = tool.spec();
                 let new = NewJob {
                     tool: spec.name.clone(),

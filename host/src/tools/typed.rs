@@ -96,7 +96,12 @@ pub trait JobArguments {
     fn check(&self) -> Result<(), Problem> {
         Ok(())
     }
+    /// The one server that the job is about.
     fn server(&self) -> Option<String>;
+    /// What the arguments name beside that: servers, or words that mean several.
+    fn servers(&self) -> Vec<String> {
+        Vec::new()
+    }
     fn rappel(&self) -> Option<u64>;
     fn idempotency_key(&self) -> Option<String>;
 }
@@ -135,6 +140,7 @@ where
         let run = Arc::clone(&self.tool.run);
         Ok(Work::Job(JobWork {
             server: arguments.server(),
+            servers: arguments.servers(),
             rappel: arguments.rappel(),
             idempotency_key: arguments.idempotency_key(),
             run: Box::new(move |call, spool| run(arguments, call, spool).boxed()),

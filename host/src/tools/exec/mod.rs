@@ -1,4 +1,8 @@
-//! `task_exec`: a shell command on a server.
+//! `task_exec`: a shell command on a server, or on many at once (`many`).
+
+mod many;
+mod reporting;
+mod targets;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,13 +10,15 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::many::ManyResult;
+use self::reporting::Reporting;
+use self::targets::Targets;
 use super::typed::{Job, JobArguments};
 use super::{Annotations, Core, Execution, Tool, ToolSpec};
-use crate::call::{Call, Progress, Reply, Report};
-use crate::capability::{Finished, OutputSink, Shell, Stream};
+use crate::call::{Call, Reply};
+use crate::capability::{Finished, Shell, is_selector};
 use crate::error::Problem;
 use crate::jobs::Spool;
-use crate::jobs::output::clean;
 
 /// How much of the two streams together is shown inline, in characters.
 const INLINE_OUTPUT: usize = 20_000;
@@ -23,8 +29,8 @@ pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
 
 #[derive(Deserialize, JsonSchema)]
 struct ExecArguments {
-    /// As in server_list.
-    alias: String,
+    /// As in server_list; or a list, "all", "tag:NAME".
+    alias: Targets,
     /// For the login shell.
     cmd: String,
     /// Seconds until it is stopped; 0 = never. Default 300.
@@ -48,6 +54,10 @@ struct ExecArguments {
 
 impl JobArguments for ExecArguments {
     fn check(&self) -> Result<(), Problem> {
+        if self.alias.words().is_empty() {
+            return Err(Problem::invalid("task_exec: argument \"alias\" is an empty list: name at least one server")
+                .detail("argument", "alias"));
+        }
         if self.cmd.trim().is_empty() {
             return Err(Problem::invalid("task_exec: argument \"cmd\" is empty").detail("argument", "cmd"));
         }
@@ -59,7 +69,11 @@ impl JobArguments for ExecArguments {
     }
 
     fn server(&self) -> Option<String> {
-        Some(self.alias.clone())
+        self.alias.single().map(str::to_owned)
+    }
+
+    fn servers(&self) -> Vec<String> {
+        self.alias.words()
     }
 
     fn rappel(&self) -> Option<u64> {
@@ -71,7 +85,7 @@ impl JobArguments for ExecArguments {
     }
 }
 
-/// What `task_exec` answers.
+/// What `task_exec` answers for one server.
 #[derive(Serialize, JsonSchema)]
 struct ExecResult {
     alias: String,
@@ -90,54 +104,35 @@ struct ExecResult {
     duration_ms: u64,
 }
 
+/// Both shapes of an answer as clients are told of them.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used: the two halves are written by themselves")]
+struct Answer {
+    #[schemars(flatten)]
+    one: ExecResult,
+    #[schemars(flatten)]
+    many: ManyResult,
+}
+
 fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
     let core = Arc::clone(core);
     Job::tool(
-        ToolSpec::core::<ExecArguments, ExecResult>(
+        ToolSpec::core::<ExecArguments, Answer>(
             "task_exec",
             "Run a command",
-            "Runs a shell command on a server and returns exit code, stdout and stderr. A long one goes on in the \
-             background: use task_wait. Each call is a new shell. Nothing answers prompts.",
+            "Runs a shell command on one or many servers and returns exit code, stdout and stderr. A long one goes on in \
+             the background: use task_wait. Each call is a new shell. Nothing answers prompts.",
             Execution::Job,
             Annotations::ACTS,
         ),
         move |arguments: ExecArguments, call, spool| {
             let core = Arc::clone(&core);
-            async move { run(&core, arguments, call, spool).await }
+            async move { run(core, arguments, call, spool).await }
         },
     )
 }
 
-/// Passes output on to the spool, and its last line to whoever follows the call's progress.
-struct Reporting {
-    spool: Spool,
-    progress: Progress,
-    started: Instant,
-}
-
-impl OutputSink for Reporting {
-    async fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Problem> {
-        self.spool.write(stream, bytes).await;
-        if let Some(line) = last_line(bytes) {
-            self.progress.report(Report {
-                done: self.started.elapsed().as_secs_f64(),
-                total: None,
-                message: Some(line),
-            });
-        }
-        Ok(())
-    }
-}
-
-/// The last line of a packet that says something, short enough for a status line.
-fn last_line(bytes: &[u8]) -> Option<String> {
-    let tail = bytes.get(bytes.len().saturating_sub(400)..).unwrap_or(bytes);
-    let shown = clean(tail);
-    let line = shown.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.trim().chars().take(160).collect())
-}
-
-async fn run(core: &Core, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
+async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
     let timeout = match arguments.timeout {
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
@@ -152,14 +147,21 @@ async fn run(core: &Core, arguments: ExecArguments, call: Call, spool: Spool) ->
         pty: arguments.pty.unwrap_or(false),
         timeout,
     };
+    match arguments.alias {
+        Targets::Word(alias) if !is_selector(&alias) => one(&core, alias, shell, call, spool).await,
+        targets => many::run(core, &targets.words(), shell, call, spool).await,
+    }
+}
+
+async fn one(core: &Core, alias: String, shell: Shell, call: Call, spool: Spool) -> Result<Reply, Problem> {
     let mut sink = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
-    let finished = core.servers.shell(&call, &arguments.alias, shell, &mut sink).await?;
+    let finished = core.servers.shell(&call, &alias, shell, &mut sink).await?;
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
     let ok = finished.exit_code == Some(0);
     let text = render(&finished, &shown.stdout.text, &shown.stderr.text);
     let result = ExecResult {
-        alias: arguments.alias,
+        alias,
         exit_code: finished.exit_code,
         signal: finished.exit_signal,
         truncated: shown.stdout.omitted > 0 || shown.stderr.omitted > 0,
@@ -208,16 +210,6 @@ mod tests {
         let finished =
             Finished { exit_code: code, exit_signal: signal.map(str::to_owned), duration: Duration::from_millis(5) };
         assert_eq!(render(&finished, stdout, stderr), expected);
-    }
-
-    #[test]
-    fn the_last_line_that_says_something_is_reported() {
-        for (bytes, expected) in
-            [("a\nb\n", Some("b")), ("\x1b[32m50 %\x1b[0m\r", Some("50 %")), ("a\n\n  \n", Some("a")), ("\n", None)]
-        {
-            assert_eq!(last_line(bytes.as_bytes()).as_deref(), expected, "{bytes:?}");
-        }
-        assert_eq!(last_line("ä".repeat(1000).as_bytes()).map(|line| line.chars().count()), Some(160));
     }
 
     #[test]
