@@ -25,8 +25,10 @@ pub(super) struct ManyResult {
     /// In the order in which the servers were named.
     results: Vec<ServerResult>,
     /// Servers whose command exited with 0.
+    #[schemars(skip)]
     ok: usize,
     /// All others.
+    #[schemars(skip)]
     failed: usize,
 }
 

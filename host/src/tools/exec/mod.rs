@@ -99,6 +99,7 @@ struct ExecResult {
     stdout_bytes: u64,
     #[schemars(skip)]
     stderr_bytes: u64,
+    #[schemars(skip)]
     truncated: bool,
     #[schemars(skip)]
     duration_ms: u64,
