@@ -17,5 +17,6 @@ mod jobs;
 mod crash;
 mod plugins;
 mod readme_plugin;
+mod fail2ban;
 mod secrets;
 mod tidy;
