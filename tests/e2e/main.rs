@@ -18,5 +18,6 @@ mod crash;
 mod plugins;
 mod readme_plugin;
 mod fail2ban;
+mod logs;
 mod secrets;
 mod tidy;

@@ -29,6 +29,7 @@ const BUNDLED: &[Bundled] = &[
         package: "orchestrator-fail2ban",
         describe: describe::<orchestrator_fail2ban::Fail2ban>,
     },
+    Bundled { folder: "logs", package: "orchestrator-logs", describe: describe::<orchestrator_logs::Logs> },
 ];
 
 /// All of them. A folder in `plugins/` that is not listed here is an error, since its plugin would be left out silently.
