@@ -19,5 +19,6 @@ mod plugins;
 mod readme_plugin;
 mod fail2ban;
 mod logs;
+mod services;
 mod secrets;
 mod tidy;
