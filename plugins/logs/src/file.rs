@@ -27,14 +27,9 @@ const MAX_FOLLOW: u32 = 60;
 pub fn describe(description: Description) -> Description {
     description
         .tool(
-            Tool::new(
-                "tail_file",
-                "Tail",
-                "The end of a file, packed (.gz, .xz) or not. Uses sudo if needed.",
-                tail_file,
-            )
-            .read_only()
-            .server_argument("alias"),
+            Tool::new("tail_file", "Tail", "The end of a file, packed or not; with sudo if needed.", tail_file)
+                .read_only()
+                .server_argument("alias"),
         )
         .wants_exec(&["sh", "-c", SCRIPT, "*"], "Prints the last lines of a file.")
         .wants_sudo(&["sh", "-c", SCRIPT, "*"], "Most logs may be read by root only.")

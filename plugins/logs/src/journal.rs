@@ -28,7 +28,7 @@ pub fn describe(description: Description) -> Description {
             Tool::new(
                 "get_journal_logs",
                 "Journal",
-                "The last entries of the systemd journal. Uses sudo if needed.",
+                "The last entries of the systemd journal; with sudo if needed.",
                 get_journal_logs,
             )
             .read_only()

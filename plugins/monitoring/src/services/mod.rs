@@ -23,7 +23,7 @@ pub fn describe(description: Description) -> Description {
         Tool::new(
             "get_services_status",
             "Services",
-            "systemd services, containers and PM2 apps of a server: which run, which failed. Not their logs.",
+            "systemd services, containers and PM2 apps: which run, which failed. Not their logs.",
             get_services_status,
         )
         .read_only()
