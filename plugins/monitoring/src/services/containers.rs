@@ -34,10 +34,10 @@ pub fn read(engine: &str, finished: &Finished) -> Part<Container> {
     }
     let words = finished.stderr_text().to_lowercase();
     if words.contains("permission denied") {
-        return Part::without(State::NoPermission, format!("the login user may not use {engine}"));
+        return Part::without(State::NoPermission, "the login user may not use it");
     }
     if words.contains("cannot connect to the docker daemon") || words.contains("is the docker daemon running") {
-        return Part::without(State::NotRunning, format!("{engine} is installed, but its daemon does not run"));
+        return Part::without(State::NotRunning, "installed, but its daemon does not run");
     }
     Part::without(State::Unknown, format!("`{engine} ps` {}", finished.ending()))
 }

@@ -30,7 +30,7 @@ pub fn read(finished: &Finished) -> Part<Unit> {
         .iter()
         .any(|sign| words.contains(sign))
     {
-        return Part::without(State::NotRunning, "systemd is installed, but does not run this system");
+        return Part::without(State::NotRunning, "installed, but it does not run this system");
     }
     if !finished.success() {
         return Part::without(State::Unknown, format!("systemctl {}", finished.ending()));

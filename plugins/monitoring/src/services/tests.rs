@@ -125,18 +125,24 @@ fn what_cannot_be_asked_says_why_beside_the_rest() {
     };
     let host = || full(DOCKERS[0]);
     let forbidden = host().exits(&docker, 1, NO_PERMISSION);
-    check(forbidden, "docker", "no_permission", "Docker: the login user may not use docker");
+    check(forbidden, "docker", "no_permission", "Docker: the login user may not use it");
     let stopped = host().exits(&docker, 1, NO_DAEMON);
-    check(stopped, "docker", "not_running", "Docker: docker is installed, but its daemon does not run");
+    check(stopped, "docker", "not_running", "Docker: installed, but its daemon does not run");
     let slow = host().fails(&docker, Problem::new("COMMAND_TIMEOUT", "timed out after 20 s"));
     check(slow, "docker", "unknown", "Docker: timed out after 20 s");
     check(host().exits(pm2::command(), 91, ""), "pm2", "not_running", "PM2: no PM2 of the login user runs");
     let no_node = host().exits(pm2::command(), 1, "SyntaxError: undefined\n");
     check(no_node, "pm2", "unknown", "PM2: `pm2 jlist` exited with 1: SyntaxError: undefined");
     let not_booted = host().exits(systemd::command(), 1, NOT_BOOTED);
-    check(not_booted, "systemd", "not_running", "systemd: systemd is installed, but does not run this system");
+    check(not_booted, "systemd", "not_running", "systemd: installed, but it does not run this system");
     let podman = host().answer(containers::command("podman"), "db\tpostgres:16\tUp 2 minutes ago\t\n");
     check(podman, "podman", "running", "Podman: 1 container");
+}
+
+#[test]
+fn what_did_not_tell_is_not_taken_for_well() {
+    let (text, _) = call(&bare().exits(containers::command("docker"), 1, NO_PERMISSION), false);
+    assert!(text.starts_with("web: nothing failed of what could be asked\n"), "{text}");
 }
 
 #[test]

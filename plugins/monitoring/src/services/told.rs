@@ -10,6 +10,7 @@ impl Services {
     /// `running` services there were before those that did not fail were left out.
     pub fn text(&self, alias: &str, running: usize, failed_only: bool) -> String {
         let mut lines = vec![match self.failed.len() {
+            0 if self.is_incomplete() => format!("{alias}: nothing failed of what could be asked"),
             0 => format!("{alias}: nothing failed"),
             1 => format!("{alias}: 1 thing failed"),
             more => format!("{alias}: {more} things failed"),
@@ -39,6 +40,12 @@ impl Services {
             lines.extend(left_out(self.pm2.items.len()));
         }
         lines.iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether something is there and did not tell about itself.
+    fn is_incomplete(&self) -> bool {
+        let states = [self.systemd.state, self.docker.state, self.podman.state, self.pm2.state];
+        states.iter().any(|state| matches!(state, State::NoPermission | State::Unknown))
     }
 }
 
