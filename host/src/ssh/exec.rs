@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::bounds::{Bounds, until};
 use super::error::{Endpoint, SshError, Step, Stop};
 use super::lease::Lease;
+use super::pool::Next;
 use super::session::Session;
 use super::stop::{self, SIGNALS};
 use crate::call::Call;
@@ -72,13 +73,14 @@ pub async fn exec<S: OutputSink>(
     let bounds = Bounds::of(call);
     let at = lease.endpoint().clone();
     lease.mark_running(true);
-    let session = lease.session();
-    let (Some(session), Some((read, write))) = (session, lease.halves()) else {
+    let (session, next) = (lease.session(), lease.next());
+    let (Some(session), Some(next), Some((read, write))) = (session, next, lease.halves()) else {
         return Err(SshError::CommandLost { at });
     };
     let mut command = Command {
         at,
         session,
+        next,
         line: request.line.clone(),
         read,
         status: Status::default(),
@@ -112,6 +114,7 @@ impl Status {
 struct Command<'a> {
     at: Arc<Endpoint>,
     session: Arc<Session>,
+    next: Next,
     line: String,
     read: &'a mut ChannelReadHalf,
     status: Status,
@@ -194,6 +197,7 @@ impl Command<'_> {
         sink: &mut S,
     ) -> End {
         let mut fed = false;
+        let mut next = Some(self.started + self.next.after);
         loop {
             // After the command's end only what is on its way is waited for.
             let linger = self.status.ended().then(|| Instant::now() + LINGER);
@@ -201,6 +205,11 @@ impl Command<'_> {
                 message = self.read.wait() => message,
                 () = &mut feed, if !fed => {
                     fed = true;
+                    continue;
+                }
+                () = until(next), if next.is_some() => {
+                    next = None;
+                    self.next.open();
                     continue;
                 }
                 () = until(linger) => return End::LeftOpen,
