@@ -13,6 +13,7 @@ mod host_keys;
 mod login;
 mod bad_input;
 mod start;
+mod streaming;
 mod jobs;
 mod crash;
 mod plugins;

@@ -9,7 +9,7 @@ mod manage;
 mod select;
 mod servers;
 
-pub use crate::ssh::{OutputSink, Stream};
+pub use crate::ssh::{OutputSink, Quota, Reached, Stopped, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
 pub use excerpt::{Ends, Excerpt};
 pub use manage::{NewServer, Verified};
