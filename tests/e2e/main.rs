@@ -14,6 +14,7 @@ mod login;
 mod bad_input;
 mod start;
 mod streaming;
+mod sequence;
 mod jobs;
 mod crash;
 mod plugins;

@@ -85,7 +85,7 @@ impl Servers {
     }
 
     /// The one way to a server.
-    async fn run<S: OutputSink>(
+    pub(super) async fn run<S: OutputSink>(
         &self,
         call: &Call,
         alias: &str,

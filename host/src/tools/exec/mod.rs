@@ -1,10 +1,11 @@
-//! `task_exec`: a shell command on a server, or on many at once (`many`).
+//! `task_exec`: a shell command on a server, or on many at once (`many`). Its siblings are `sequence` and `interactive`.
 
 mod targets;
 mod stream;
 mod endless;
 mod words;
 mod many;
+mod sequence;
 mod reporting;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::jobs::Spool;
 const INLINE_OUTPUT: usize = 20_000;
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
-    vec![exec(core)]
+    vec![exec(core), sequence::tool(core)]
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -142,12 +143,17 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
     )
 }
 
-async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
-    let timeout = match arguments.timeout {
+/// The argument `timeout`: seconds, 0 for none, absent for what is usual.
+fn time_limit(seconds: Option<u64>, usual: Option<Duration>) -> Option<Duration> {
+    match seconds {
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
-        None => core.settings.command_timeout,
-    };
+        None => usual,
+    }
+}
+
+async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
+    let timeout = time_limit(arguments.timeout, core.settings.command_timeout);
     let sharing = Sharing::of(&arguments.cmd, arguments.stream, timeout);
     let timeout = sharing.as_ref().map_or(timeout, |sharing| sharing.limit(timeout));
     let shell = Shell {

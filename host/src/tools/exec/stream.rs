@@ -78,6 +78,13 @@ impl Sharing {
         timeout.map(|timeout| timeout.max(self.quota.time + ALLOWANCE))
     }
 
+    /// The same where the shell on the server did it, which tells no more than that.
+    pub fn note_of_child(&self) -> String {
+        let command = self.endless.as_deref().unwrap_or_default();
+        let Quota { time, lines } = self.quota;
+        format!("stopped after {} s or {lines} lines (`{command}` never ends by itself)", time.as_secs())
+    }
+
     /// What the caller is told of the stop, on one line.
     pub fn note(&self, stopped: &Stopped) -> String {
         let reached = match stopped.reached {
