@@ -19,5 +19,7 @@ mod jobs;
 mod crash;
 mod plugins;
 mod readme_plugin;
+mod fail2ban;
+mod logs;
 mod secrets;
 mod tidy;
