@@ -34,6 +34,10 @@ use crate::error::Problem;
 
 /// A server that refuses channels on an idle connection is asked again for this long: it may be late in freeing old ones.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+/// How often a call tries to connect.
+const ATTEMPTS: u32 = 3;
+/// Before the second attempt, give or take half of it; three times as long before the third.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a shutdown waits for goodbyes.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -158,12 +162,37 @@ impl Pool {
         places
     }
 
-    /// Opens a session channel on a connection to `alias`.
+    /// Opens a session channel on a connection to `alias`. What failed on the way and may succeed a moment later is tried
+    /// up to [`ATTEMPTS`] times: nothing was run yet, so nobody can tell but by the time it takes.
     ///
     /// `target` is asked for only when a new connection is made, so that secrets are resolved no earlier and no more often.
     /// Waits within the call's deadline and until it is cancelled; a new connection takes at most
     /// [`CONNECT_LIMIT`](session::CONNECT_LIMIT). Dropping the future gives back whatever it held.
     pub async fn channel<F, T>(&self, alias: &str, target: F, call: &Call) -> Result<Lease, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let mut attempts = 1;
+        loop {
+            match self.try_channel(alias, &target, call).await {
+                Err(error) if attempts < ATTEMPTS && is_passing(&error) => {
+                    // Calls that failed together don't come back together.
+                    let pause = RETRY_PAUSE * 3u32.pow(attempts - 1);
+                    let waited = sleep(pause.mul_f64(rand::random_range(0.5..1.5)));
+                    if Bounds::of(call).step(&self.places(alias).endpoint(), error.step(), waited).await.is_err() {
+                        return Err(error);
+                    }
+                    attempts += 1;
+                }
+                Err(error @ (SshError::LeftAlone { .. } | SshError::Cancelled { .. })) => return Err(error),
+                Err(source) if attempts > 1 => return Err(SshError::Tried { attempts, source: Box::new(source) }),
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_channel<F, T>(&self, alias: &str, target: &F, call: &Call) -> Result<Lease, SshError>
     where
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
@@ -180,7 +209,7 @@ impl Pool {
             let place = match places.acquire(&bounds, again).await? {
                 Grant::Place(place) => place,
                 Grant::Failed(error) => return Err(error),
-                Grant::Open(opening) => match self.open(&places, opening, &target, &bounds).await? {
+                Grant::Open(opening) => match self.open(&places, opening, target, &bounds).await? {
                     Some(place) => place,
                     None => continue,
                 },
@@ -311,6 +340,14 @@ impl Pool {
         }
     }
 
+    /// Has the next call connect at once, however often it failed before.
+    pub fn forgive(&self, alias: &str) {
+        let places = self.servers().get(alias).cloned();
+        if let Some(places) = places {
+            places.forgive();
+        }
+    }
+
     /// Whether a live connection is there.
     pub fn is_connected(&self, alias: &str) -> bool {
         let places = self.servers().get(alias).cloned();
@@ -363,6 +400,17 @@ impl Pool {
     #[cfg(test)]
     pub(super) fn tasks(&self) -> usize {
         self.0.tracker.len()
+    }
+}
+
+/// Whether a failure may be over in a moment: a server that restarts, one that limits connections for an instant
+/// (MaxStartups), a connection that broke. A refused login is not, and a time-out has taken long enough.
+fn is_passing(error: &SshError) -> bool {
+    match error {
+        SshError::Connect { cause, .. } => cause.kind() != std::io::ErrorKind::TimedOut,
+        SshError::Handshake { .. } | SshError::Lost { .. } => error.is_retryable(),
+        SshError::Jump { source, .. } => is_passing(source),
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod capacity;
+mod circuit;
 mod opening;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::ahead::Ahead;
 use self::capacity::Capacity;
+use self::circuit::Circuit;
 pub use self::opening::Opening;
 use crate::ssh::bounds::Bounds;
 use crate::ssh::error::{Endpoint, SshError, Step};
@@ -50,6 +52,7 @@ struct State<C: Connection> {
     /// Connections that are being opened.
     opening: usize,
     capacity: Capacity,
+    circuit: Circuit,
     queue: VecDeque<Waiter<C>>,
     next: u64,
     /// Counted up by `clear`: what was begun before it is not taken in any more.
@@ -113,6 +116,7 @@ impl<C: Connection> Places<C> {
                 links: Vec::new(),
                 opening: 0,
                 capacity: Capacity::default(),
+                circuit: Circuit::default(),
                 queue: VecDeque::new(),
                 next: 0,
                 epoch: 0,
@@ -145,6 +149,10 @@ impl<C: Connection> Places<C> {
                 && let Some(place) = self.take(&mut state)
             {
                 return Ok(Grant::Place(place));
+            }
+            let nobody_else = state.opening == 0 && !state.links.iter().any(|link| !link.connection.is_closed());
+            if nobody_else && let Some(error) = state.circuit.refuses(&state.at, Instant::now()) {
+                return Ok(Grant::Failed(error));
             }
             if self.wants_connection(&state, state.queue.len() + 1) {
                 return Ok(Grant::Open(self.open(&mut state)));
@@ -249,6 +257,11 @@ impl<C: Connection> Places<C> {
         drop(undeliverable);
     }
 
+    /// Whoever comes next may connect, however often it failed before.
+    pub fn forgive(&self) {
+        self.lock().circuit.succeeded();
+    }
+
     /// Forgets a connection that is dead.
     pub fn forget(self: &Arc<Self>, connection: &Arc<C>) {
         let gone = {
@@ -266,6 +279,7 @@ impl<C: Connection> Places<C> {
             let mut state = self.lock();
             state.epoch += 1;
             state.no_open_before = None;
+            state.circuit.succeeded();
             std::mem::take(&mut state.links)
         };
         self.serve();

@@ -37,6 +37,7 @@ impl<C: Connection> Opening<C> {
             state.next += 1;
             let (id, connection) = (state.next, Arc::new(connection));
             state.no_open_before = None;
+            state.circuit.succeeded();
             state.links.push(Link {
                 id,
                 connection: connection.clone(),
@@ -59,6 +60,9 @@ impl<C: Connection> Opening<C> {
         let others = {
             let mut state = places.lock();
             state.opening = state.opening.saturating_sub(1);
+            if is_shared(error) {
+                state.circuit.failed(error, Instant::now());
+            }
             let others = state.links.iter().any(|link| !link.connection.is_closed());
             if others {
                 state.no_open_before = Some(Instant::now() + OPEN_PAUSE);
