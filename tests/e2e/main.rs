@@ -13,6 +13,8 @@ mod host_keys;
 mod login;
 mod bad_input;
 mod start;
+mod streaming;
+mod sequence;
 mod jobs;
 mod crash;
 mod plugins;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Problem;
-use crate::ssh::{self, OutputSink, Stream};
+use crate::ssh::{self, OutputSink, Quota, Stopped, Stream};
 
 /// A program and its arguments: quoted here, so that nothing in them can be read as shell syntax.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Shell {
     /// In a pseudo-terminal (RFC 4254, 6.2).
     pub pty: bool,
     pub timeout: Option<Duration>,
+    /// It is stopped once this much of it is there, which is no error.
+    pub quota: Option<Quota>,
 }
 
 /// How a command ended.
@@ -39,6 +41,8 @@ pub struct Finished {
     pub exit_signal: Option<String>,
     /// From the request to the end, without connecting.
     pub duration: Duration,
+    /// It was stopped because its quota was used up.
+    pub stopped: Option<Stopped>,
 }
 
 /// A command's whole output, up to a limit, in memory.
@@ -91,6 +95,7 @@ pub(super) struct Wire {
     pub stdin: Option<Vec<u8>>,
     pub pty: bool,
     pub timeout: Option<Duration>,
+    pub quota: Option<Quota>,
 }
 
 /// Changes the directory and sets the environment, then runs the command in the user's own shell: what was written for
@@ -115,7 +120,7 @@ impl Shell {
             args.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
             ssh::command_line("sh", &args, &[], self.sudo)?
         };
-        Ok(Wire { line, asked, stdin: self.stdin, pty: self.pty, timeout: self.timeout })
+        Ok(Wire { line, asked, stdin: self.stdin, pty: self.pty, timeout: self.timeout, quota: self.quota })
     }
 }
 
@@ -127,7 +132,7 @@ impl Argv {
         let line = ssh::command_line(&self.program, &self.args, &self.env, self.sudo)?;
         // Without the environment, whose values are nobody's business.
         let asked = ssh::command_line(&self.program, &self.args, &[], self.sudo)?;
-        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout })
+        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout, quota: None })
     }
 }
 
@@ -159,7 +164,7 @@ mod tests {
         buffer.write(Stream::Stdout, b"abc").await.unwrap();
         buffer.write(Stream::Stdout, b"def").await.unwrap();
         buffer.write(Stream::Stderr, b"1234").await.unwrap();
-        let finished = Finished { exit_code: Some(0), exit_signal: None, duration: Duration::ZERO };
+        let finished = Finished { exit_code: Some(0), exit_signal: None, duration: Duration::ZERO, stopped: None };
         let captured = buffer.into_captured(finished);
         assert_eq!((captured.stdout.as_slice(), captured.stdout_truncated), (b"abcd".as_slice(), true));
         assert_eq!((captured.stderr.as_slice(), captured.stderr_truncated), (b"1234".as_slice(), false));

@@ -97,6 +97,8 @@ impl Servers {
         let started = Instant::now();
         let connect =
             async { self.parts().pool.channel(alias, || self.target(&server), call).await.map_err(Problem::from) };
+        // Somebody wants to know now, however often it failed before.
+        self.parts().pool.forgive(alias);
         let lease = self.audited(call, alias, "verify", None, connect, |_| None).await?;
         let key = lease.server_key().ok_or_else(|| Problem::internal("a connection without a host key"))?;
         Ok(Verified {

@@ -85,7 +85,7 @@ impl Servers {
     }
 
     /// The one way to a server.
-    async fn run<S: OutputSink>(
+    pub(super) async fn run<S: OutputSink>(
         &self,
         call: &Call,
         alias: &str,
@@ -98,7 +98,7 @@ impl Servers {
             None => call.clone(),
         };
         let asked = wire.asked;
-        let request = ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty };
+        let request = ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty, quota: wire.quota };
         let act = async {
             let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
             // From here on something happens on the server, so the job must be on disk.
@@ -106,7 +106,7 @@ impl Servers {
             ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
         };
         let exit = self.audited(&call, alias, "exec", Some(asked), act, |exit| exit.code).await?;
-        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration })
+        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
     }
 
     /// Does something to a server, and writes down that it was done and how it ended.

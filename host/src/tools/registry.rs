@@ -134,7 +134,7 @@ impl Registry {
 }
 
 /// Kept beside the families: a test compares it with what they register.
-const CORE_NAMES: [&str; 17] = [
+const CORE_NAMES: [&str; 18] = [
     "help",
     "plugin_list",
     "pool_stats",
@@ -145,6 +145,7 @@ const CORE_NAMES: [&str; 17] = [
     "system_diagnostics",
     "task_cancel",
     "task_exec",
+    "task_exec_sequence",
     "task_history",
     "task_logs",
     "task_output",
