@@ -156,7 +156,7 @@ esac"#,
     let result = rig.client.call("get_journal_logs", json!({"alias": "box", "unit": "ssh"})).await?.ok()?;
     assert_eq!(result.structured["entries"].as_array().map(Vec::len), Some(6));
     assert_eq!(result.structured["entries"][0]["time"], "2026-11-22T22:00:01.123Z");
-    assert!(result.text.contains(" err nginx.service[901]: red caf"), "{}", result.text);
+    assert!(result.text.contains(" err nginx.service nginx[901]: red caf"), "{}", result.text);
     let wrong = rig.client.call("get_journal_logs", json!({"alias": "box", "since": "nonsense"})).await?;
     wrong.problem("INVALID_ARGUMENT")?.names(&["since", "nonsense"])
 }

@@ -21,5 +21,6 @@ mod plugins;
 mod readme_plugin;
 mod fail2ban;
 mod logs;
+mod services;
 mod secrets;
 mod tidy;

@@ -21,7 +21,7 @@ impl Plugin for Fail2ban {
                 Tool::new(
                     "get_fail2ban_status",
                     "fail2ban status",
-                    "fail2ban's jails on a server: failures, banned addresses, watched logs. Bans and unbans nobody.",
+                    "fail2ban's jails on a server: failures, banned addresses, watched logs.",
                     get_fail2ban_status,
                 )
                 .read_only()
@@ -51,7 +51,9 @@ pub struct Status {
     #[schemars(with = "Vec<Map<String, Value>>")]
     pub jails: Vec<Jail>,
     /// Whether sudo was needed.
+    #[schemars(skip)]
     pub sudo: bool,
+    #[schemars(skip)]
     pub notes: Vec<String>,
 }
 

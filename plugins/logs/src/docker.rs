@@ -6,7 +6,7 @@ use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
 use crate::shown::{self, Lines, TOTAL};
-use crate::{MAX_LINES, SECONDS, count, is_withheld, refusal, wrong};
+use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, wrong};
 
 /// Lines that are searched for `grep`.
 const SEARCHED: u32 = 2_000;
@@ -181,5 +181,5 @@ fn explained(arguments: &Arguments, engine: &str, finished: &Finished) -> Proble
         let message = format!("the logging driver of {container} on {alias} does not let its logs be read");
         return refusal(alias, "driver", message).hint("They are where that driver sends them.");
     }
-    refusal(alias, "failed", format!("`{engine} logs` of {container} on {alias} {}", finished.ending()))
+    refusal(alias, "failed", format!("`{engine} logs` of {container} on {alias} {}", ending(finished)))
 }

@@ -8,7 +8,7 @@ use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
 use crate::shown::{self, Lines, TOTAL};
-use crate::{SECONDS, count, is_withheld, refusal, time, wrong};
+use crate::{SECONDS, count, ending, is_withheld, refusal, time, wrong};
 
 /// Arguments: path, lines, text to look for or nothing, seconds to follow or 0. The first line that it prints is the size,
 /// the time of the last change in seconds since 1970, and the suffix of the file's last rotation, each `-` if there is none.
@@ -27,14 +27,9 @@ const MAX_FOLLOW: u32 = 60;
 pub fn describe(description: Description) -> Description {
     description
         .tool(
-            Tool::new(
-                "tail_file",
-                "Tail",
-                "The end of a file, packed (.gz, .xz) or not. Uses sudo if needed.",
-                tail_file,
-            )
-            .read_only()
-            .server_argument("alias"),
+            Tool::new("tail_file", "Tail", "The end of a file, packed or not; with sudo if needed.", tail_file)
+                .read_only()
+                .server_argument("alias"),
         )
         .wants_exec(&["sh", "-c", SCRIPT, "*"], "Prints the last lines of a file.")
         .wants_sudo(&["sh", "-c", SCRIPT, "*"], "Most logs may be read by root only.")
@@ -124,7 +119,7 @@ fn as_root(host: &dyn Host, arguments: &Arguments) -> Result<Finished, Problem> 
         Ok(finished) if finished.exit_code.is_some_and(|code| code == 0 || (MISSING..=NO_TIMEOUT).contains(&code)) => {
             return Ok(finished);
         }
-        Ok(finished) => finished.ending(),
+        Ok(finished) => ending(&finished),
         Err(problem) if is_withheld(&problem) => problem.message,
         Err(problem) => return Err(problem),
     };
@@ -148,7 +143,7 @@ fn explained(arguments: &Arguments, finished: &Finished) -> Problem {
         Some(NO_TIMEOUT) => {
             ("cannot_follow", format!("{filepath} cannot be followed on {alias}: there is no program `timeout`"))
         }
-        _ => ("failed", format!("reading {filepath} on {alias} {}", finished.ending())),
+        _ => ("failed", format!("reading {filepath} on {alias} {}", ending(finished))),
     };
     let problem = refusal(alias, reason, message).detail("path", filepath.as_str());
     match reason {
@@ -189,8 +184,10 @@ fn read(arguments: &Arguments, finished: &Finished, sudo: bool) -> Result<(Tail,
     if let Some(suffix) = rotated.filter(|_| is_whole && !is_cut) {
         notes.push(format!("this is the whole file; older lines are in {filepath}{}", shown::safe(suffix)));
     }
-    // A packed file that is damaged is said to be so here.
-    if let Some(line) = finished.stderr_text().lines().map(str::trim).find(|line| !line.is_empty()) {
+    // A packed file that is damaged is said to be so here. At the end of following, some shells tell that they ended `tail`.
+    let words = finished.stderr_text();
+    let mut said = words.lines().map(str::trim).filter(|line| !line.is_empty());
+    if let Some(line) = said.find(|line| *follow == 0 || line.starts_with("tail:")) {
         notes.push(shown::safe(line));
     }
     let number = count(lines.lines.len(), "line");

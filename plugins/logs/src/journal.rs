@@ -8,7 +8,7 @@ use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{self, Map, Value};
 
 use crate::shown::{self, TOTAL};
-use crate::{MAX_LINES, SECONDS, count, is_withheld, refusal, time, wrong};
+use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, time, wrong};
 
 /// How every query begins: output that a program reads, newest first, control characters and long fields included.
 const QUERY: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--reverse"];
@@ -28,7 +28,7 @@ pub fn describe(description: Description) -> Description {
             Tool::new(
                 "get_journal_logs",
                 "Journal",
-                "The last entries of the systemd journal. Uses sudo if needed.",
+                "The last entries of the systemd journal; with sudo if needed.",
                 get_journal_logs,
             )
             .read_only()
@@ -172,7 +172,7 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
     }
     let why = match host.exec(alias, command(arguments, fields, true)) {
         Ok(root) if root.success() => return Ok((noted(root, notes), true)),
-        Ok(root) => root.ending(),
+        Ok(root) => ending(&root),
         Err(problem) if is_withheld(&problem) => problem.message,
         Err(problem) => return Err(problem),
     };
@@ -207,7 +207,7 @@ fn explained(arguments: &Arguments, finished: &Finished) -> Problem {
         return wrong("since", format!("journalctl on {alias} does not understand the argument `since`, {since:?}"))
             .hint("Give a time such as \"1 hour ago\", today, or \"2026-11-22 10:00:00\".");
     }
-    refusal(alias, "failed", format!("journalctl on {alias} {}", finished.ending()))
+    refusal(alias, "failed", format!("journalctl on {alias} {}", ending(finished)))
 }
 
 /// The entries, in the order in which they were printed. A last one that was cut is left out.
@@ -286,11 +286,11 @@ fn fitting(entries: &[Entry]) -> usize {
 impl Entry {
     /// The entry as a line, further lines of its message below it.
     fn lines(&self) -> impl Iterator<Item = String> {
-        let mut head: Vec<&str> = Vec::new();
-        head.extend(self.time.as_deref());
-        head.extend(self.priority);
-        let who = self.unit.as_deref().or(self.identifier.as_deref()).unwrap_or("?");
-        head.push(who);
+        // The process is the one that wrote the message: of what systemd says about a unit that is systemd's own.
+        let head: Vec<&str> = [self.time.as_deref(), self.priority, self.unit.as_deref(), self.identifier.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect();
         let head = head.join(" ");
         let pid = self.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
         let lines: Vec<String> = self.message.split('\n').map(str::to_owned).collect();

@@ -11,6 +11,7 @@ mod pm2;
 mod shown;
 mod time;
 
+use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
 /// The plugin.
@@ -47,6 +48,11 @@ fn wrong(argument: &str, message: String) -> Problem {
 /// Whether only this command could not run, as opposed to the connection.
 fn is_withheld(problem: &Problem) -> bool {
     ["NOT_GRANTED", "POLICY_DENIED"].contains(&problem.code.as_str())
+}
+
+/// How a command ended. Its first words may be a line of the log, when it failed halfway.
+fn ending(finished: &Finished) -> String {
+    shown::safe(&finished.ending())
 }
 
 /// `1 line`, `2 lines`.

@@ -8,7 +8,7 @@ use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{Map, Value};
 
 use crate::shown::{self, Lines, TOTAL};
-use crate::{MAX_LINES, SECONDS, count, refusal, wrong};
+use crate::{MAX_LINES, SECONDS, count, ending, refusal, wrong};
 
 /// Arguments: app, lines, `--out` or `--err`.
 const SCRIPT: &str = include_str!("pm2.sh");
@@ -152,7 +152,7 @@ fn explained(alias: &str, finished: &Finished) -> Problem {
             let message = format!("pm2 is installed on {alias}, but no PM2 of the login user runs");
             refusal(alias, "not_running", message).hint("Each user has an own PM2: log in as the one who started it.")
         }
-        _ => refusal(alias, "failed", format!("`pm2 logs` on {alias} {}", finished.ending())),
+        _ => refusal(alias, "failed", format!("`pm2 logs` on {alias} {}", ending(finished))),
     }
 }
 

@@ -152,7 +152,7 @@ fn cores(count: usize) -> String {
 }
 
 /// Bytes in the binary unit that fits, to one decimal.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
@@ -166,7 +166,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// The two greatest units.
-fn duration(seconds: u64) -> String {
+pub fn duration(seconds: u64) -> String {
     let units = [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("min", seconds / 60 % 60)];
     let mut text = String::new();
     for (unit, count) in units.into_iter().skip_while(|(_, count)| *count == 0).take(2) {

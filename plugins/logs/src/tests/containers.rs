@@ -108,7 +108,7 @@ fn absent_stopped_forbidden_and_unknown_are_different_problems() {
         check((1, unknown), "docker on web has no container \"db\"", "unknown_container");
         check((1, since), "docker on web does not understand the argument `since`, \"\"", "since");
     }
-    check((1, "other\n"), "`docker logs` of db on web exited with 1: other", "failed");
+    check((1, "other\x1b[2J\n"), "`docker logs` of db on web exited with 1: other\\x1b[2J", "failed");
 }
 
 #[test]

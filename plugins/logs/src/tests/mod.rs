@@ -9,7 +9,6 @@ mod pm2_apps;
 use std::fs;
 use std::process::Command as Process;
 
-use orchestrator_sdk::Finished;
 use orchestrator_sdk::mock::Mock;
 use orchestrator_sdk::serde_json::{Value, from_value, json};
 
