@@ -15,6 +15,8 @@ mod bad_input;
 mod start;
 mod jobs;
 mod crash;
+mod daemon;
+mod handshake;
 mod plugins;
 mod readme_plugin;
 mod secrets;
