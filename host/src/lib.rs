@@ -1,10 +1,12 @@
 //! The program behind `mcp-orchestrator`, module by module, top to bottom.
 //!
-//! A module imports only from modules listed below it. [`serve`](cli::serve) is the composition root: it builds the parts from the
+//! A module imports only from modules listed below it. `cli/program.rs` is the composition root: it builds the parts from the
 //! bottom up and hands each one what it needs; nothing here is global.
 
 /// One file per verb of the command line.
 pub mod cli;
+/// One process for all clients of a data directory, and the bridges to it.
+pub mod daemon;
 /// The face: the only place that knows MCP's wire types.
 pub mod mcp;
 /// The verbs: what a tool is, which there are, one file per family of the core.

@@ -17,6 +17,8 @@ mod streaming;
 mod sequence;
 mod jobs;
 mod crash;
+mod daemon;
+mod handshake;
 mod plugins;
 mod readme_plugin;
 mod fail2ban;

@@ -4,6 +4,8 @@
 
 /// A temporary home and data directory: the whole machine that the program sees.
 pub mod place;
+/// The daemon behind a data directory.
+pub mod daemon;
 /// Key pairs made by `ssh-keygen`.
 pub mod keys;
 /// A real OpenSSH server per test.

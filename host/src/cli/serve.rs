@@ -1,31 +1,33 @@
-//! `serve`: the composition root. Builds the parts from the bottom up, serves one client, and takes them down again.
+//! `serve`: one MCP client on standard input and output, through the daemon of the data directory or, with `--standalone`,
+//! by this process alone.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::Audit;
-use crate::capability::Servers;
+use super::overrides;
+use super::program::{Program, stop_on_signal};
 use crate::config::Settings;
-use crate::inventory::Inventory;
-use crate::jobs::Jobs;
+use crate::daemon;
 use crate::logs::{self, Logs};
 use crate::mcp;
-use crate::plugins::{self, Plugins, Setup};
-use crate::secrets::Vault;
-use crate::ssh::{HostKeys, Pool, PoolSettings};
-use crate::store::Store;
-use crate::tools::{Core, Registry};
 
-/// How long running work gets to end when the process has to.
-const GRACE: Duration = Duration::from_secs(3);
+pub fn run(data_dir: Option<PathBuf>, standalone: bool) -> Result<()> {
+    let settings = Settings::load(overrides(data_dir)).context("reading the settings")?;
+    if standalone {
+        return alone(Arc::new(settings));
+    }
+    let session = daemon::attach(&settings, |sentence| {
+        // A client that closed its end of standard error is none the worse for it.
+        let _ = writeln!(std::io::stderr(), "mcp-orchestrator: {sentence}");
+    })?;
+    Ok(daemon::bridge(session)?)
+}
 
-pub fn run(data_dir: Option<PathBuf>) -> Result<()> {
-    let overrides = data_dir.map(|dir| ("MCP_DATA_DIR".to_owned(), dir.display().to_string())).into_iter().collect();
-    let settings = Arc::new(Settings::load(overrides).context("reading the settings")?);
+fn alone(settings: Arc<Settings>) -> Result<()> {
     let logs = logs::start(&settings.data_dir, &settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let served = runtime.block_on(serve(settings, logs));
@@ -35,69 +37,12 @@ pub fn run(data_dir: Option<PathBuf>) -> Result<()> {
 }
 
 async fn serve(settings: Arc<Settings>, logs: Logs) -> Result<()> {
-    let at = |name: &str| settings.data_dir.join(name);
-    let store = Store::open(&at("orchestrator.redb"))?;
-    let vault = Vault::new(store.clone(), &settings.data_dir, settings.master_key.as_deref());
-    let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
-    let audit = Audit::open(&at("audit.jsonl"))?;
-    let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir));
-    let servers = Servers::new(inventory, vault, pool.clone(), audit.clone());
-    let jobs = Jobs::start(store.clone(), &settings).await.context("recovering the jobs of an earlier process")?;
-    let plugins = Plugins::load(Setup {
-        bundled: plugins::bundled(),
-        directory: at("plugins"),
-        cache: at("cache"),
-        configs: settings.plugins.clone(),
-        limits: settings.plugin_limits,
-        reserved_tools: Registry::core_names(),
-        servers: servers.clone(),
-    })
-    .await
-    .context("starting the sandbox for plugins")?;
-    let plugins = Arc::new(plugins);
-    let core = Core::new(settings, store, jobs.clone(), servers, Arc::clone(&plugins), logs, audit.clone());
-    let registry = Registry::new(core);
-    // Compiles in the background what the cache does not hold, so that a first call need not wait for it.
-    let warming = tokio::spawn(async move {
-        plugins.warm_up().await;
-        give_memory_back();
-    });
-
+    let program = Program::build(settings, logs).await?;
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone()));
     let (read, write) = rmcp::transport::io::stdio_pipes();
-    let served = mcp::serve(registry, read, write, stop).await;
+    let served = mcp::serve(Arc::clone(&program.registry), read, write, None, stop).await;
     signals.abort();
-
-    warming.abort();
-    jobs.shutdown(GRACE).await;
-    pool.shutdown().await;
-    audit.flush().await;
+    program.shutdown().await;
     served.context("serving the MCP client")
-}
-
-/// Returns to the system what compiling has left unused: the allocator would keep it for as long as the process lives, which
-/// may be months.
-fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim only gives back pages that hold no allocation; it may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-/// Fires `stop` when the system asks the process to end.
-async fn stop_on_signal(stop: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals can't be caught: the process ends without taking leave when it is told to");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("asked to end");
-    stop.cancel();
 }

@@ -36,6 +36,7 @@ const NAMES: &[(&str, &str)] = &[
     // Accepted and ignored: every change is committed.
     ("SAVE_INTERVAL", "save_interval"),
     ("MCP_ALLOWED_ROOTS", "allowed_roots"),
+    ("MCP_DAEMON_IDLE_S", "daemon_idle_s"),
     ("LOG_LEVEL", "log_level"),
     ("MCP_DEBUG", "debug"),
     ("MCP_MASTER_KEY", "master_key"),
@@ -73,6 +74,8 @@ pub struct Settings {
     pub history_retention: Duration,
     /// Where local and remote paths must lie; empty is everywhere. `MCP_ALLOWED_ROOTS`.
     pub allowed_roots: Vec<PathBuf>,
+    /// How long a daemon stays without clients and work; `None` is for ever. `MCP_DAEMON_IDLE_S`.
+    pub daemon_idle: Option<Duration>,
     /// A `tracing` filter. `LOG_LEVEL`, `MCP_DEBUG`.
     pub log_level: String,
     /// The secret that seals stored secrets, or a reference to it. `MCP_MASTER_KEY`.
@@ -98,24 +101,51 @@ impl Settings {
             "keep_alive_interval_seconds": seconds(self.keep_alive_interval),
             "max_queue_size": self.max_queue_size,
             "history_retention_seconds": self.history_retention.as_secs_f64(),
+            "daemon_idle_seconds": seconds(self.daemon_idle),
             "log_level": self.log_level,
             "master_key": if self.master_key.is_some() { "MCP_MASTER_KEY" } else { "key file" },
         })
     }
 
+    /// Every setting as text by the name that an operator knows it by, so that two processes can tell whether theirs differ.
+    /// The master key is among them: the texts are for digests only.
+    pub fn texts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("MCP_SYNC_TIMEOUT_S", format!("{:?}", self.sync_timeout)),
+            ("MCP_DEFAULT_CMD_TIMEOUT_MS", format!("{:?}", self.command_timeout)),
+            ("MCP_INTERACTIVE_CMD_TIMEOUT_MS", format!("{:?}", self.interactive_timeout)),
+            ("MCP_MAX_WAIT_TIMEOUT_S", format!("{:?}", self.max_wait)),
+            ("MAX_CONNECTIONS_PER_SERVER", self.max_connections_per_server.to_string()),
+            ("MIN_CONNECTIONS_PER_SERVER", self.min_connections_per_server.to_string()),
+            ("IDLE_TIMEOUT", format!("{:?}", self.idle_timeout)),
+            ("KEEP_ALIVE_INTERVAL", format!("{:?}", self.keep_alive_interval)),
+            ("MAX_QUEUE_SIZE", self.max_queue_size.to_string()),
+            ("HISTORY_RETENTION", format!("{:?}", self.history_retention)),
+            ("MCP_ALLOWED_ROOTS", format!("{:?}", self.allowed_roots)),
+            ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
+            ("LOG_LEVEL", self.log_level.clone()),
+            ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
+            ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
+            ("[plugin_limits] in orchestrator.toml", format!("{:?}", self.plugin_limits)),
+        ]
+    }
+
+    /// Where the data directory is by the environment and `overrides`, as [`Settings::load`] has it, but nothing is made.
+    pub fn locate(overrides: BTreeMap<String, String>) -> Result<PathBuf, ConfigError> {
+        data_dir(&environment(overrides))
+    }
+
     /// Reads all sources. `overrides` (the command line's, by the environment's names) win over the environment.
     /// Makes the data directory, if need be, since two of the sources are in it.
     pub fn load(overrides: BTreeMap<String, String>) -> Result<Settings, ConfigError> {
-        // A variable that is not UTF-8 is none of ours.
-        let mut env: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        env.extend(overrides);
-        let data_dir = data_dir(&env)?;
+        let env = environment(overrides);
+        // As it was meant where we were started: a daemon works elsewhere.
+        let data_dir = std::path::absolute(data_dir(&env)?).map_err(|_| ConfigError::NoHome)?;
         directory::prepare(&data_dir)?;
         let dotenv = directory::read_dotenv(&data_dir.join(".env"))?;
         let toml = directory::read_optional(&data_dir.join(TOML))?;
-        Settings::from_sources(&env, &dotenv, toml.as_deref())
+        let settings = Settings::from_sources(&env, &dotenv, toml.as_deref())?;
+        Ok(Settings { data_dir, ..settings })
     }
 
     /// The settings that these sources mean, the strongest first. Touches nothing outside.
@@ -157,6 +187,7 @@ impl Settings {
             max_queue_size: sources.count("MAX_QUEUE_SIZE", 1000)?,
             history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
             allowed_roots: roots(&sources, home(env)),
+            daemon_idle: sources.limit(&[("MCP_DAEMON_IDLE_S", Seconds)], seconds(300))?,
             log_level: sources.log_filter("LOG_LEVEL", default_filter)?,
             master_key: sources.text("MCP_MASTER_KEY"),
             plugins: file.plugins,
@@ -174,6 +205,15 @@ impl std::fmt::Debug for Settings {
             .field("master_key", &self.master_key.as_ref().map(|_| "[secret]"))
             .finish_non_exhaustive()
     }
+}
+
+fn environment(overrides: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    // A variable that is not UTF-8 is none of ours.
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    env.extend(overrides);
+    env
 }
 
 fn home(env: &BTreeMap<String, String>) -> Option<&str> {

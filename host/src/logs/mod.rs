@@ -6,9 +6,11 @@ mod file;
 mod read;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::fmt::writer::OptionalWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -30,12 +32,16 @@ pub enum Level {
 /// standard error and does not stop the start.
 pub fn start(data_dir: &Path, filter: &str) -> Logs {
     let directory = data_dir.join("logs");
+    let logs = Logs::new(directory.clone());
+    let spoken = logs.spoken.clone();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(move || match spoken.load(Ordering::Relaxed) {
+            true => OptionalWriter::some(std::io::stderr()),
+            false => OptionalWriter::none(),
+        })
         .with_ansi(false)
         .with_target(false)
         .with_filter(filter_of(filter));
-    let logs = Logs::new(directory.clone());
     match file::RotatingFile::open(&directory) {
         Ok(file) => {
             let json = tracing_subscriber::fmt::layer()

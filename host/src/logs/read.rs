@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,6 +16,8 @@ use crate::error::Problem;
 #[derive(Clone, Debug)]
 pub struct Logs {
     directory: PathBuf,
+    /// Whether lines also go to standard error.
+    pub(super) spoken: Arc<AtomicBool>,
 }
 
 /// Which lines are wanted.
@@ -39,7 +43,12 @@ struct Line {
 
 impl Logs {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Logs { directory }
+        Logs { directory, spoken: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Writes to the file only from now on: whoever started us no longer listens.
+    pub fn hush(&self) {
+        self.spoken.store(false, Ordering::Relaxed);
     }
 
     /// The last lines that match. Memory is bounded by `limit`: the files are read as a stream.

@@ -9,7 +9,7 @@ use crate::error::Problem;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
-        "{path} is in use by another process: stop the other mcp-orchestrator, or set MCP_DATA_DIR to another directory for this one"
+        "{path} is in use by another process: stop the other mcp-orchestrator (a daemon with `mcp-orchestrator daemon stop`), or set MCP_DATA_DIR to another directory for this one"
     )]
     Locked { path: PathBuf },
     #[error("could not {step} {path}: {source}")]

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use orchestrator_tests::client::{Client, Launch};
+use orchestrator_tests::daemon::Daemon;
 use orchestrator_tests::embedded::{Accounts, Embedded, new_key};
 use orchestrator_tests::place::Place;
 use orchestrator_tests::result::ToolResult;
@@ -43,8 +44,14 @@ async fn tour(binary: PathBuf) -> Result<()> {
 
     heading("An MCP client starts the program over stdio")?;
     let started = Instant::now();
-    let client = Launch::new(&place).binary(&binary).start().await?;
-    println!("initialize was answered after {} ms:", started.elapsed().as_millis());
+    let launch = || Launch::new(&place).binary(&binary).shared();
+    // Ends with the tour, however that ends.
+    let daemon = Daemon::of(&place).binary(&binary);
+    let client = launch().start().await?;
+    println!(
+        "initialize was answered after {} ms, with the daemon that was started for it:",
+        started.elapsed().as_millis()
+    );
     println!("  {}", client.greeting["serverInfo"]);
     println!("  protocol {}", client.greeting["protocolVersion"]);
     list_tools(&client).await?;
@@ -53,9 +60,8 @@ async fn tour(binary: PathBuf) -> Result<()> {
     commands(&client).await?;
     plugin(&client).await?;
     memory(&client).await?;
-
-    let status = client.close().await?;
-    ensure!(status.success(), "the program ended with {status}");
+    handover(client, launch()).await?;
+    goodbye(&daemon)?;
     farewell(&binary);
     Ok(())
 }
@@ -147,6 +153,45 @@ async fn memory(client: &Client) -> Result<()> {
     let jobs = history.structured["jobs"].as_array().map_or(0, Vec::len);
     ensure!(jobs >= 4, "the history should know four jobs and knows {jobs}");
     show(&call(client, "queue_stats", json!({})).await?.ok()?);
+    Ok(())
+}
+
+async fn handover(client: Client, launch: Launch) -> Result<()> {
+    heading("The client goes in the middle of a command, and another one takes it over")?;
+    let arguments = json!({"alias": "demo", "cmd": "sleep 2; echo still here"});
+    println!("\n> task_exec {arguments}");
+    let pending = client.begin_call("task_exec", arguments).await?;
+    let started = Instant::now();
+    let other = launch.start().await?;
+    println!("  a second client: initialize was answered after {} ms", started.elapsed().as_millis());
+    // The two clients' requests take separate ways to the daemon.
+    while other.call("task_queue", json!({"status": "running"})).await?.structured["jobs"][0].is_null() {
+        ensure!(started.elapsed().as_secs() < 10, "the command of the first client does not run");
+    }
+    let queue = call(&other, "task_queue", json!({})).await?.ok()?;
+    show(&queue);
+    client.kill().await?;
+    drop(pending);
+    println!("\nThe first client was killed.");
+    let id = queue.structured["jobs"][0]["id"].clone();
+    let ended = call(&other, "task_wait", json!({"id": id})).await?.ok()?;
+    show(&ended);
+    ensure!(ended.text.contains("still here"), "the job was lost with its client");
+    let status = other.close().await?;
+    ensure!(status.success(), "the program ended with {status}");
+    Ok(())
+}
+
+fn goodbye(daemon: &Daemon) -> Result<()> {
+    heading("The daemon stays for the next client, for a while or until it is stopped")?;
+    for verb in ["status", "stop"] {
+        let said = daemon.ask(verb)?;
+        println!("\n$ mcp-orchestrator daemon {verb}");
+        for line in String::from_utf8_lossy(&said.stdout).lines() {
+            println!("  {line}");
+        }
+        ensure!(said.status.success(), "daemon {verb} ended with {}", said.status);
+    }
     Ok(())
 }
 

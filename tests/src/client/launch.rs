@@ -22,20 +22,21 @@ pub struct Launch {
     binary: PathBuf,
     home: PathBuf,
     data: PathBuf,
-    args: Vec<OsString>,
+    shared: bool,
     env: Vec<(OsString, OsString)>,
     version: Version,
     patience: Duration,
 }
 
 impl Launch {
-    /// The program under test, in `place`, in the newest version that has a handshake.
+    /// The program under test, in `place`, in the newest version that has a handshake. It does everything in one process,
+    /// so that a test can end that process and look at it.
     pub fn new(place: &Place) -> Launch {
         Launch {
             binary: binary(),
             home: place.home(),
             data: place.data(),
-            args: Vec::new(),
+            shared: false,
             env: Vec::new(),
             version: Version::V2025_11_25,
             patience: Duration::from_secs(60),
@@ -60,6 +61,13 @@ impl Launch {
     pub fn data(mut self, data: impl Into<PathBuf>) -> Launch {
         self.data = data.into();
         self
+    }
+
+    /// Through a daemon, as clients start it. Whoever calls this sees to the daemon's end: see [`crate::daemon`]. One that is
+    /// forgotten all the same goes soon.
+    pub fn shared(mut self) -> Launch {
+        self.shared = true;
+        self.env("MCP_DAEMON_IDLE_S", "20")
     }
 
     pub fn patience(mut self, patience: Duration) -> Launch {
@@ -114,10 +122,11 @@ impl Launch {
             .context("start")
     }
 
-    fn command(&self) -> Command {
+    /// The program with its environment.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command
-            .args(&self.args)
+            .args((!self.shared).then_some("--standalone"))
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LANG", "C.UTF-8")

@@ -1,0 +1,132 @@
+//! What belongs to one client and to no other: its number, its calls under way, and whether it is still there.
+//!
+//! A call ends early in three ways that must not be confused. The client cancels it: then its job is stopped. The program
+//! ends: the same. The client goes away: then only the waiting ends, and the job goes on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rmcp::model::RequestId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    /// Tells apart the clients of one daemon; they often have the same name.
+    number: Option<u64>,
+    /// Fires when the program ends.
+    stop: CancellationToken,
+    /// Fires when the client has gone and what was answered in time has been written.
+    over: CancellationToken,
+    /// The calls under way. A plain mutex, held for a look-up.
+    calls: Mutex<HashMap<RequestId, CancellationToken>>,
+    /// How many these are, for whoever waits for the last of them.
+    count: watch::Sender<usize>,
+}
+
+/// A call under way; forgotten when it is dropped.
+pub struct Asked {
+    /// Fires when the client cancels this call, or the program ends.
+    pub cancel: CancellationToken,
+    session: Arc<Session>,
+    id: RequestId,
+}
+
+impl Session {
+    pub fn new(number: Option<u64>, stop: CancellationToken) -> Arc<Session> {
+        let count = watch::Sender::new(0);
+        Arc::new(Session { number, stop, over: CancellationToken::new(), calls: Mutex::default(), count })
+    }
+
+    /// Who is written down as the caller: the client as it calls itself, and which one of that name.
+    pub fn caller(&self, client: String) -> String {
+        match self.number {
+            Some(number) => format!("{client} #{number}"),
+            None => client,
+        }
+    }
+
+    pub fn ask(self: &Arc<Self>, id: RequestId) -> Asked {
+        let cancel = self.stop.child_token();
+        let mut calls = self.calls();
+        calls.insert(id.clone(), cancel.clone());
+        self.count.send_replace(calls.len());
+        drop(calls);
+        Asked { cancel, session: Arc::clone(self), id }
+    }
+
+    /// Stops a call of this client's. An id that is not under way is none of ours, or was answered already.
+    pub fn cancel(&self, id: &RequestId) {
+        if let Some(call) = self.calls().get(id) {
+            call.cancel();
+        }
+    }
+
+    /// Waits until no call is under way.
+    pub async fn quiet(&self) {
+        // The sender is ours, so this cannot fail.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    pub fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Waits for the session's end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<RequestId, CancellationToken>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut calls = self.session.calls();
+        calls.remove(&self.id);
+        self.session.count.send_replace(calls.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: i64) -> RequestId {
+        RequestId::Number(number)
+    }
+
+    #[test]
+    fn a_client_cancels_its_own_call_and_nobody_elses() {
+        let stop = CancellationToken::new();
+        let (one, other) = (Session::new(Some(1), stop.clone()), Session::new(Some(2), stop));
+        let (mine, also_mine, theirs) = (one.ask(id(1)), one.ask(id(2)), other.ask(id(1)));
+        one.cancel(&id(1));
+        one.cancel(&id(9));
+        assert!(mine.cancel.is_cancelled());
+        assert!(!also_mine.cancel.is_cancelled() && !theirs.cancel.is_cancelled());
+        drop(mine);
+        assert_eq!(one.calls().len(), 1);
+    }
+
+    #[test]
+    fn the_end_of_the_session_stops_no_call_and_the_end_of_the_program_stops_all() {
+        let stop = CancellationToken::new();
+        let session = Session::new(None, stop.clone());
+        let call = session.ask(id(1));
+        session.end();
+        assert!(!call.cancel.is_cancelled());
+        stop.cancel();
+        assert!(call.cancel.is_cancelled());
+    }
+
+    #[test]
+    fn callers_of_the_same_name_are_told_apart() {
+        let session = |number| Session::new(number, CancellationToken::new());
+        assert_eq!(session(Some(3)).caller("claude 1.0".to_owned()), "claude 1.0 #3");
+        assert_eq!(session(None).caller("claude 1.0".to_owned()), "claude 1.0");
+    }
+}
