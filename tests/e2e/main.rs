@@ -15,6 +15,7 @@ mod bad_input;
 mod start;
 mod streaming;
 mod sequence;
+mod interactive;
 mod jobs;
 mod crash;
 mod plugins;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
 use crate::error::Problem;
 use crate::ssh::{self, OutputSink, Quota, Stopped, Stream};
 
@@ -87,6 +90,9 @@ impl OutputSink for Buffer {
     }
 }
 
+/// Where keys come from that are pressed while a command runs.
+pub(super) type Keyboard = mpsc::Receiver<Zeroizing<Vec<u8>>>;
+
 /// A command as it goes over the wire.
 pub(super) struct Wire {
     pub line: String,
@@ -96,6 +102,8 @@ pub(super) struct Wire {
     pub pty: bool,
     pub timeout: Option<Duration>,
     pub quota: Option<Quota>,
+    /// What is typed while it runs.
+    pub typed: Option<Keyboard>,
 }
 
 /// Changes the directory and sets the environment, then runs the command in the user's own shell: what was written for
@@ -120,7 +128,15 @@ impl Shell {
             args.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
             ssh::command_line("sh", &args, &[], self.sudo)?
         };
-        Ok(Wire { line, asked, stdin: self.stdin, pty: self.pty, timeout: self.timeout, quota: self.quota })
+        Ok(Wire {
+            line,
+            asked,
+            stdin: self.stdin,
+            pty: self.pty,
+            timeout: self.timeout,
+            quota: self.quota,
+            typed: None,
+        })
     }
 }
 
@@ -132,7 +148,7 @@ impl Argv {
         let line = ssh::command_line(&self.program, &self.args, &self.env, self.sudo)?;
         // Without the environment, whose values are nobody's business.
         let asked = ssh::command_line(&self.program, &self.args, &[], self.sudo)?;
-        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout, quota: None })
+        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout, quota: None, typed: None })
     }
 }
 

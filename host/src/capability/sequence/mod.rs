@@ -53,7 +53,15 @@ impl Sequence {
         let asked = format!("{}{}", if self.sudo { "sudo: " } else { "" }, commands.join("\n"));
         let line = ssh::command_line("sh", &["-c".to_owned(), BEGIN.to_owned()], &[], self.sudo)?;
         let program = script::program(&self.steps, &self.marks);
-        Ok(Wire { line, asked, stdin: Some(program.into_bytes()), pty: false, timeout: self.timeout, quota: None })
+        Ok(Wire {
+            line,
+            asked,
+            stdin: Some(program.into_bytes()),
+            pty: false,
+            timeout: self.timeout,
+            quota: None,
+            typed: None,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod endless;
 mod words;
 mod many;
 mod sequence;
+mod interactive;
 mod reporting;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::jobs::Spool;
 const INLINE_OUTPUT: usize = 20_000;
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
-    vec![exec(core), sequence::tool(core)]
+    vec![exec(core), sequence::tool(core), interactive::tool(core)]
 }
 
 #[derive(Deserialize, JsonSchema)]
