@@ -39,7 +39,7 @@ struct ExecArguments {
     alias: Targets,
     /// For the login shell.
     cmd: String,
-    /// Seconds until it is stopped; 0 = never. Default 300.
+    /// Seconds; 0 = no limit. Default 300.
     timeout: Option<u64>,
     /// Standard input.
     stdin: Option<String>,
@@ -51,11 +51,11 @@ struct ExecArguments {
     sudo: Option<bool>,
     /// In a terminal.
     pty: Option<bool>,
-    /// Seconds until its status carries a reminder.
+    /// Seconds until a reminder.
     rappel: Option<u64>,
     /// Stop it after {seconds: 10, lines: 100}. Always so for what never ends, like tail -f.
     stream: Option<Share>,
-    /// A repeated call with the same key does not run again.
+    /// The same key does not run again.
     #[serde(rename = "idempotencyKey")]
     idempotency_key: Option<String>,
 }

@@ -105,13 +105,17 @@ fn unanswered(alias: &str, prompt: &str, why: Why, ended: Problem) -> Problem {
     let (what, hint) = match why {
         Why::NoAnswer => (
             format!("nobody answers the prompt {prompt:?}"),
-            "Add an answer for it to responses; a secret as env:NAME or file:/path. The program may have done a part of its \
-             work."
+            "Add an answer for it to responses; a secret as env:NAME or file:/path. Where it is a shell that asks, give it the \
+             command (bash -c …). The program may have done a part of its work."
                 .to_owned(),
         ),
         Why::Refused => (
             format!("the answer to {prompt:?} was refused and is not given again"),
             "Check the password; more attempts may lock the account.".to_owned(),
+        ),
+        Why::Pager => (
+            "the output stands in a pager".to_owned(),
+            "Append | cat, or an option such as --no-pager.".to_owned(),
         ),
         Why::TooOften => (
             format!("the prompt {prompt:?} comes back for ever"),

@@ -29,17 +29,16 @@ pub struct InteractiveArguments {
     pub alias: String,
     /// For the login shell.
     pub cmd: String,
-    /// {prompt: answer}, or a list of such in order. The prompt is text or /regex/ in the last line. A secret as env:NAME or
-    /// file:/path.
+    /// {prompt: answer} or, in order, a list of such. Prompt: text or /regex/. Secrets: env:NAME, file:/path.
     pub responses: Option<Responses>,
-    /// Say yes to usual questions, never to host keys. Default true.
+    /// Say yes to usual yes/no questions. Default true.
     #[serde(rename = "autoRespond")]
     pub auto_respond: Option<bool>,
     /// false: answer nothing.
     pub interactive: Option<bool>,
     /// Seconds; 0 = no limit. Default 120.
     pub timeout: Option<u64>,
-    /// Seconds until its status carries a reminder.
+    /// Seconds until a reminder.
     pub rappel: Option<u64>,
 }
 

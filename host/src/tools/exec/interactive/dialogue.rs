@@ -69,6 +69,8 @@ pub enum Why {
     Refused,
     /// It was answered too often.
     TooOften,
+    /// It is no question: a pager waits to be scrolled.
+    Pager,
 }
 
 /// How the end of the output looks.
@@ -136,7 +138,11 @@ impl Dialogue {
             _ => None,
         };
         let Some((answer, hidden)) = chosen else {
-            return if kind.is_some() { stuck(Why::NoAnswer) } else { Move::Wait };
+            return match kind {
+                Some(Kind::Pager) => stuck(Why::Pager),
+                Some(_) => stuck(Why::NoAnswer),
+                None => Move::Wait,
+            };
         };
         let password = kind == Some(Kind::Password) || prompt::is_password(&line);
         if password && self.was_refused(&line, &text) {

@@ -194,6 +194,12 @@ fn what_is_no_question_is_waited_for() {
 }
 
 #[test]
+fn a_pager_is_told_from_a_question() {
+    assert_eq!(stuck(&mut dialogue(&[]), "1\r\n2\r\n\x1b[7m--More--\x1b[27m").why, Why::Pager);
+    play(&mut dialogue(&[("--More--", "q")]), &[("1\r\n--More--", Some("q"))]);
+}
+
+#[test]
 fn a_flood_keeps_its_end() {
     let mut dialogue = dialogue(&[("Name", "ada")]);
     dialogue.show(&b"x".repeat(100_000));
