@@ -16,6 +16,7 @@ mod start;
 mod streaming;
 mod sequence;
 mod interactive;
+mod sudo;
 mod jobs;
 mod crash;
 mod plugins;

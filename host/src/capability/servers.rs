@@ -76,7 +76,8 @@ impl Servers {
         shell: Shell,
         sink: &mut S,
     ) -> Result<Finished, Problem> {
-        self.run(call, alias, shell.wire()?, sink).await
+        let password = self.sudo_password(alias, shell.sudo).await?;
+        self.run(call, alias, shell.wire(password.as_ref())?, sink).await
     }
 
     /// Runs a line in the login shell, in a terminal on which somebody types what comes from `typed`.
@@ -88,7 +89,7 @@ impl Servers {
         typed: mpsc::Receiver<Zeroizing<Vec<u8>>>,
         sink: &mut S,
     ) -> Result<Finished, Problem> {
-        let wire = Wire { pty: true, typed: Some(typed), ..shell.wire()? };
+        let wire = Wire { pty: true, typed: Some(typed), ..shell.wire(None)? };
         self.run(call, alias, wire, sink).await
     }
 

@@ -47,7 +47,7 @@ struct ExecArguments {
     env: Option<std::collections::BTreeMap<String, String>>,
     /// Start there.
     workdir: Option<String>,
-    /// Through sudo -n.
+    /// Through sudo, with the server's password if need be.
     sudo: Option<bool>,
     /// In a terminal.
     pty: Option<bool>,
@@ -182,12 +182,19 @@ async fn one(
     spool: Spool,
 ) -> Result<Reply, Problem> {
     let mut sink = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
+    let sudo = shell.sudo;
     let finished = core.servers.shell(&call, &alias, shell, &mut sink).await?;
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
     let ok = is_good(&finished);
     let stopped = note(&finished, sharing);
-    let text = render(&finished, stopped.as_deref(), &shown.stdout.text, &shown.stderr.text);
+    let mut text = render(&finished, stopped.as_deref(), &shown.stdout.text, &shown.stderr.text);
+    if sudo && !ok && shown.stderr.text.contains("a password is required") {
+        text.push_str(&format!(
+            "\nsudo needs a password and none is known: server_add, alias {alias:?}, sets it (password), or \
+             task_exec_interactive types it at the prompt."
+        ));
+    }
     let result = ExecResult {
         alias,
         exit_code: finished.exit_code,
