@@ -17,6 +17,7 @@ mod streaming;
 mod sequence;
 mod interactive;
 mod sudo;
+mod faults;
 mod jobs;
 mod crash;
 mod plugins;
