@@ -16,6 +16,7 @@ mod start;
 mod streaming;
 mod sequence;
 mod interactive;
+mod shells;
 mod sudo;
 mod faults;
 mod jobs;
