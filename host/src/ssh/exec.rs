@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
 use super::bounds::{Bounds, until};
 use super::error::{Endpoint, SshError, Step, Stop};
@@ -38,7 +40,7 @@ pub trait OutputSink: Send {
 }
 
 /// What is run.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Request {
     /// For the login shell, as it is.
     pub line: String,
@@ -46,6 +48,8 @@ pub struct Request {
     pub stdin: Option<Vec<u8>>,
     /// In a terminal, which joins both output streams.
     pub pty: bool,
+    /// What is typed while the command runs. Standard input stays open until the other end of this is dropped.
+    pub typed: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>,
     /// The command is stopped once this much of it is there, and that is its end.
     pub quota: Option<Quota>,
 }
@@ -154,7 +158,7 @@ impl Command<'_> {
         bounds.step(&at, Step::Channel, self.start(write, &request)).await??;
         let quota = request.quota;
         let end = {
-            let feed = feed(write, request.stdin.map(Bytes::from));
+            let feed = feed(write, request.stdin.map(Bytes::from), request.typed);
             tokio::pin!(feed);
             self.watch(feed, bounds, quota.as_ref(), sink).await
         };
@@ -334,11 +338,18 @@ fn signal_name_of(signal: &Sig) -> String {
 
 /// Writes standard input and closes it. Errors are not told: the reading side sees the same loss, and a command that ends
 /// without reading all of its input is no error.
-async fn feed(write: &ChannelWriteHalf<Msg>, stdin: Option<Bytes>) {
+async fn feed(write: &ChannelWriteHalf<Msg>, stdin: Option<Bytes>, typed: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>) {
     if let Some(stdin) = stdin
         && write.data_bytes(stdin).await.is_err()
     {
         return;
+    }
+    if let Some(mut typed) = typed {
+        while let Some(keys) = typed.recv().await {
+            if write.data(&keys[..]).await.is_err() {
+                return;
+            }
+        }
     }
     let _ = write.eof().await;
 }

@@ -8,10 +8,11 @@ mod script;
 
 use std::time::Duration;
 
-use super::command::Wire;
+use super::command::{Wire, as_root};
 use super::{Finished, OutputSink, Quota, Servers};
 use crate::call::Call;
 use crate::error::Problem;
+use crate::secrets::Secret;
 use crate::ssh;
 
 pub use marks::{Mark, Marks, Piece, Splitter};
@@ -48,12 +49,17 @@ esac
 exec "$s" -c 'eval "$(cat)"' "$s""#;
 
 impl Sequence {
-    fn wire(self) -> Result<Wire, Problem> {
+    fn wire(self, password: Option<&Secret>) -> Result<Wire, Problem> {
         let commands: Vec<&str> = self.steps.iter().map(|step| step.cmd.as_str()).collect();
         let asked = format!("{}{}", if self.sudo { "sudo: " } else { "" }, commands.join("\n"));
-        let line = ssh::command_line("sh", &["-c".to_owned(), BEGIN.to_owned()], &[], self.sudo)?;
-        let program = script::program(&self.steps, &self.marks);
-        Ok(Wire { line, asked, stdin: Some(program.into_bytes()), pty: false, timeout: self.timeout, quota: None })
+        let words = vec!["-c".to_owned(), BEGIN.to_owned()];
+        let program = Some(script::program(&self.steps, &self.marks).into_bytes());
+        let (line, stdin) = if self.sudo {
+            as_root(words, program, password)?
+        } else {
+            (ssh::command_line("sh", &words, &[], false)?, program)
+        };
+        Ok(Wire { line, asked, stdin, pty: false, timeout: self.timeout, quota: None, typed: None })
     }
 }
 
@@ -66,7 +72,8 @@ impl Servers {
         sequence: Sequence,
         sink: &mut S,
     ) -> Result<Finished, Problem> {
-        self.run(call, alias, sequence.wire()?, sink).await
+        let password = self.sudo_password(alias, sequence.sudo).await?;
+        self.run(call, alias, sequence.wire(password.as_ref())?, sink).await
     }
 }
 

@@ -28,7 +28,7 @@ struct Ran {
 fn run_in(login: &str, shell: &str, steps: &[Step]) -> Ran {
     let marks = Marks::default();
     let sequence = Sequence { steps: steps.to_vec(), marks: marks.clone(), sudo: false, timeout: None };
-    let wire = sequence.wire().unwrap();
+    let wire = sequence.wire(None).unwrap();
     let mut command = Command::new(login);
     command.args(["-c", &wire.line]).env("SHELL", shell).env("PS4", "+ ");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -6,6 +6,7 @@ mod endless;
 mod words;
 mod many;
 mod sequence;
+mod interactive;
 mod reporting;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::jobs::Spool;
 const INLINE_OUTPUT: usize = 20_000;
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
-    vec![exec(core), sequence::tool(core)]
+    vec![exec(core), sequence::tool(core), interactive::tool(core)]
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -38,7 +39,7 @@ struct ExecArguments {
     alias: Targets,
     /// For the login shell.
     cmd: String,
-    /// Seconds until it is stopped; 0 = never. Default 300.
+    /// Seconds; 0 = no limit. Default 300.
     timeout: Option<u64>,
     /// Standard input.
     stdin: Option<String>,
@@ -46,15 +47,15 @@ struct ExecArguments {
     env: Option<std::collections::BTreeMap<String, String>>,
     /// Start there.
     workdir: Option<String>,
-    /// Through sudo -n.
+    /// Through sudo, with the server's password if need be.
     sudo: Option<bool>,
     /// In a terminal.
     pty: Option<bool>,
-    /// Seconds until its status carries a reminder.
+    /// Seconds until a reminder.
     rappel: Option<u64>,
     /// Stop it after {seconds: 10, lines: 100}. Always so for what never ends, like tail -f.
     stream: Option<Share>,
-    /// A repeated call with the same key does not run again.
+    /// The same key does not run again.
     #[serde(rename = "idempotencyKey")]
     idempotency_key: Option<String>,
 }
@@ -181,12 +182,19 @@ async fn one(
     spool: Spool,
 ) -> Result<Reply, Problem> {
     let mut sink = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
+    let sudo = shell.sudo;
     let finished = core.servers.shell(&call, &alias, shell, &mut sink).await?;
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
     let ok = is_good(&finished);
     let stopped = note(&finished, sharing);
-    let text = render(&finished, stopped.as_deref(), &shown.stdout.text, &shown.stderr.text);
+    let mut text = render(&finished, stopped.as_deref(), &shown.stdout.text, &shown.stderr.text);
+    if sudo && !ok && shown.stderr.text.contains("a password is required") {
+        text.push_str(&format!(
+            "\nsudo needs a password and none is known: server_add, alias {alias:?}, sets it (password), or \
+             task_exec_interactive types it at the prompt."
+        ));
+    }
     let result = ExecResult {
         alias,
         exit_code: finished.exit_code,

@@ -24,9 +24,9 @@ pub struct SequenceArguments {
     pub continue_on_error: Option<bool>,
     /// Seconds for all; 0 = no limit. Default 300.
     pub timeout: Option<u64>,
-    /// The shell through sudo -n.
+    /// Through sudo -n.
     pub sudo: Option<bool>,
-    /// Seconds until its status carries a reminder.
+    /// Seconds until a reminder.
     pub rappel: Option<u64>,
 }
 
