@@ -27,6 +27,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         max_queue_size: 1000,
         history_retention: Duration::from_millis(2_678_400_000),
         allowed_roots: Vec::new(),
+        daemon_idle: Some(Duration::from_secs(300)),
         log_level: "info".to_owned(),
         master_key: None,
         plugins: BTreeMap::new(),
@@ -230,4 +231,15 @@ fn a_data_directory_that_cannot_be_made_is_named_with_what_to_do() {
     // /proc cannot be written to by anybody.
     let error = prepare_data_dir(Path::new("/proc/self")).unwrap_err().to_string();
     assert!(error.starts_with("could not write to the data directory /proc/self"), "{error}");
+}
+
+#[test]
+fn every_setting_has_a_text_by_which_two_processes_compare_theirs() {
+    let texts = from(&[], &[], "").unwrap().texts();
+    let named = |name: &str| texts.iter().any(|(known, _)| *known == name);
+    // Two names for seconds, one that only chooses a default level, and one that is ignored.
+    let folded = ["MCP_DEFAULT_CMD_TIMEOUT_S", "MCP_INTERACTIVE_CMD_TIMEOUT_S", "MCP_DEBUG", "SAVE_INTERVAL"];
+    let missing: Vec<_> =
+        NAMES.iter().map(|(name, _)| *name).filter(|name| !named(name) && !folded.contains(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }

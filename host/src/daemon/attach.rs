@@ -10,7 +10,9 @@ use super::{DaemonError, Identity, Link, start};
 use crate::config::Settings;
 
 /// How often a daemon may end under our hands before we give up.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 8;
+/// How many daemons we take the place of. More would mean that what is compared never becomes the same.
+const REPLACED: usize = 2;
 
 /// A session with the daemon that carries MCP from now on.
 #[derive(Debug)]
@@ -24,34 +26,41 @@ pub struct Session {
 pub fn attach(settings: &Settings, tell: impl Fn(&str)) -> Result<Session, DaemonError> {
     let directory = &settings.data_dir;
     let ours = Identity::of(settings);
-    let mut content = false;
+    let mut replaced = 0;
+    let mut told = false;
     for _ in 0..ATTEMPTS {
         let Some(link) = Link::open(directory)? else {
             start::start(directory)?;
             continue;
         };
         let pid = link.pid();
-        match ours.judge(&link.greeting) {
-            Verdict::GiveWay { reason } if !content => {
-                let theirs = link.version().to_owned();
-                let protocol = link.greeting.protocol;
-                if let Some(status) = link.replace()? {
-                    let reason = format!("{reason}, and it is in use ({})", in_use(status));
-                    if protocol != PROTOCOL {
-                        return Err(DaemonError::OtherProtocol { theirs, pid, reason });
+        if let Verdict::GiveWay { reason } = ours.judge(&link.greeting)
+            && !told
+        {
+            let (theirs, protocol) = (link.version().to_owned(), link.greeting.protocol);
+            let reason = match replaced < REPLACED {
+                true => match link.replace()? {
+                    Some(status) => format!("{reason}, and it is in use ({})", in_use(status)),
+                    None => {
+                        replaced += 1;
+                        continue;
                     }
-                    tell(&format!(
-                        "the daemon {theirs} (pid {pid}) goes on serving: {reason}; run `mcp-orchestrator daemon stop` \
-                         and start again to change that"
-                    ));
-                    content = true;
-                }
+                },
+                false => reason,
+            };
+            if protocol != PROTOCOL {
+                return Err(DaemonError::OtherProtocol { theirs, pid, reason });
             }
-            _ => {
-                if let Some(stream) = link.session()? {
-                    return Ok(Session { stream, pid });
-                }
-            }
+            tell(&format!(
+                "the daemon {theirs} (pid {pid}) goes on serving: {reason}; run `mcp-orchestrator daemon stop` and start \
+                 again to change that"
+            ));
+            told = true;
+            // The request that was made used up the connection.
+            continue;
+        }
+        if let Some(stream) = link.session()? {
+            return Ok(Session { stream, pid });
         }
     }
     Err(DaemonError::Unsettled { log: directory.join("logs") })

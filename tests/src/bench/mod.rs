@@ -4,6 +4,8 @@
 
 /// From the start of the process to the first answers.
 pub mod start;
+/// What the daemon's bridge costs.
+pub mod bridge;
 /// A command through the program and the same command over a bare channel.
 pub mod exec;
 /// What a call of a plugin costs beyond a call of the core.

@@ -41,7 +41,7 @@ async fn use_once(place: &Place, sshd: &Sshd) -> Result<(Client, Value)> {
     Ok((program, list))
 }
 
-fn resident_mb(pid: u32) -> Result<f64> {
+pub(super) fn resident_mb(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;

@@ -31,6 +31,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 async fn figures() -> Result<Vec<Figure>> {
     let mut figures = bench::start::measure().await?;
+    figures.extend(bench::bridge::measure().await?);
     figures.extend(bench::exec::measure().await?);
     figures.extend(bench::exec::measure_far().await?);
     figures.extend(bench::plugin::measure().await?);
