@@ -163,7 +163,7 @@ async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool
         env: arguments.env.unwrap_or_default().into_iter().collect(),
         workdir: arguments.workdir,
         sudo: arguments.sudo.unwrap_or(false),
-        pty: arguments.pty.unwrap_or(false),
+        pty: arguments.pty.unwrap_or_else(|| sharing.as_ref().is_some_and(Sharing::needs_terminal)),
         timeout,
         quota: sharing.as_ref().map(|sharing| sharing.quota),
     };
