@@ -86,6 +86,21 @@ async fn each_of_many_servers_gives_its_share() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_draws_on_a_screen_gets_one() -> Result<()> {
+    let rig = Rig::start().await?;
+    let result = rig.exec_with("watch -n 1 echo drawn", json!({"stream": {"seconds": 3}})).await?.ok()?;
+    assert!(result.str("stdout").contains("drawn") && result.str("stopped").contains("3 s"), "{}", result.text);
+    let more = exec_arguments(
+        "printf 'Name: '; read n; echo \"hello $n\"; tail -f /dev/null",
+        json!({"responses": {"Name": "ada"}, "timeout": 3}),
+    );
+    let talk = rig.client.call("task_exec_interactive", more).await?.ok()?;
+    assert_eq!(talk.str("transcript"), "Name: ada\nhello ada\n");
+    assert!(talk.str("stopped").contains("tail -f /dev/null"), "{}", talk.text);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_share_of_nothing_is_refused_by_name() -> Result<()> {
     let rig = Rig::start().await?;
     for (share, name) in [(json!({"lines": 0}), "stream.lines"), (json!({"line": 5}), "line"), (json!(5), "stream")] {

@@ -29,14 +29,15 @@ const PRINTS: usize = 256;
 ///
 /// Every command of a connection is a child of the same `sshd` process and leads a process group of its own. Ours is the
 /// one that still shows the line that it was started with; a shell that replaced itself by the command does not, so then
-/// it is the only one of the right age, give or take a second. Two that could be meant are both left alone.
+/// it is the only one of the right age, give or take a second. On a busy machine this script may begin late, so a line that is
+/// the same may be up to five seconds older. Two that could be meant are both left alone.
 const FIND_AND_STOP: &str = r#"me=$$; line=$1; age=$2
 read -r up rest </proc/uptime || exit 1
 hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
 stat() { { read -r s <"/proc/$1/stat"; } 2>/dev/null || return 1; set -- ${s##*) }; state=$1; parent=$2; group=$3; shift 19; born=$1; }
 lives() { for q in /proc/[0-9]*; do stat "${q#/proc/}" && [ "$group" = "$p" ] && [ "$state" != Z ] && return 0; done; return 1; }
 stat $me || exit 1
-ours=$parent; exact=; near=; n=0; m=0
+ours=$parent; exact=; late=; near=; n=0; m=0; l=0
 for p in /proc/[0-9]*; do
   p=${p#/proc/}
   [ "$p" = $me ] && continue
@@ -44,11 +45,20 @@ for p in /proc/[0-9]*; do
   [ "$parent" = "$ours" ] || continue
   [ "$group" = "$p" ] || continue
   d=$(( ${up%.*}${up#*.} - born * 100 / hz - age ))
-  [ $d -ge -100 ] && [ $d -le 100 ] || continue
+  [ $d -ge -100 ] && [ $d -le 500 ] || continue
+  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") same=1 ;; *) same=0 ;; esac
+  if [ $d -gt 100 ]; then
+    [ $same = 1 ] && { late=$p; l=$((l + 1)); }
+    continue
+  fi
   near=$p; n=$((n + 1))
-  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") exact=$p; m=$((m + 1));; esac
+  [ $same = 1 ] && { exact=$p; m=$((m + 1)); }
 done
-if [ $m = 1 ]; then p=$exact; elif [ $m = 0 ] && [ $n = 1 ]; then p=$near; else echo unknown; exit; fi
+if [ $m = 1 ]; then p=$exact
+elif [ $m = 0 ] && [ $l = 1 ]; then p=$late
+elif [ $m = 0 ] && [ $l = 0 ] && [ $n = 1 ]; then p=$near
+else echo unknown; exit
+fi
 for s in INT TERM KILL; do
   kill -s $s -- -$p 2>/dev/null
   for i in 1 2 3 4 5 6; do

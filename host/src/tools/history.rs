@@ -114,6 +114,10 @@ fn shown(name: &str, value: &Value, full: bool) -> Value {
         (_, Value::String(text)) if !full && text.chars().count() > 200 => {
             Value::from(format!("{}…", text.chars().take(200).collect::<String>()))
         }
+        (_, Value::Array(items)) if !full => items.iter().map(|item| shown("", item, full)).collect(),
+        (_, Value::Object(members)) if !full => {
+            members.iter().map(|(name, value)| (name.clone(), shown("", value, full))).collect()
+        }
         (_, other) => other.clone(),
     }
 }
@@ -124,9 +128,17 @@ pub fn line(view: &JobView) -> String {
     if let Some(alias) = &view.alias {
         line.push_str(&format!(" on {alias}"));
     }
-    if let Some(Value::String(cmd)) = view.arguments.get("cmd") {
-        let first: String = cmd.lines().next().unwrap_or_default().chars().take(80).collect();
-        line.push_str(&format!(": {first}"));
+    let first = |text: &str| -> String { text.lines().next().unwrap_or_default().chars().take(80).collect() };
+    match (view.arguments.get("cmd"), view.arguments.get("commands")) {
+        (Some(Value::String(cmd)), _) => line.push_str(&format!(": {}", first(cmd))),
+        (_, Some(Value::Array(steps))) => {
+            let step = steps.first().map(|step| step.get("command").unwrap_or(step));
+            line.push_str(&format!(": {}", first(step.and_then(Value::as_str).unwrap_or_default())));
+            if steps.len() > 1 {
+                line.push_str(&format!(" (and {} more)", steps.len() - 1));
+            }
+        }
+        _ => {}
     }
     if let Some(duration) = view.duration_ms {
         line.push_str(&format!("  {}", human_ms(duration)));
@@ -341,5 +353,13 @@ mod tests {
         let long = "x".repeat(300);
         assert_eq!(shown("cmd", &json!(long), true), json!(long));
         assert_eq!(shown("cmd", &json!(long), false).as_str().map(|text| text.chars().count()), Some(201));
+    }
+    #[test]
+    fn what_is_long_is_cut_in_lists_too() {
+        let long = "x".repeat(300);
+        let cut = format!("{}…", "x".repeat(200));
+        let steps = json!(["id", long, {"command": long, "timeout": 5}]);
+        assert_eq!(shown("commands", &steps, false), json!(["id", cut, {"command": cut, "timeout": 5}]));
+        assert_eq!(shown("commands", &steps, true), steps);
     }
 }

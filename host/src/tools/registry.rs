@@ -86,7 +86,7 @@ impl Registry {
                 };
                 run(call).await
             }
-            Work::Job(work) => {
+            Work::Job(mut work) => {
                 // A server that is not known is a wrong argument, and leaves no job behind either.
                 if let Some(alias) = &work.server {
                     self.core.servers.describe(alias)?;
@@ -98,7 +98,7 @@ impl Registry {
                 let new = NewJob {
                     tool: spec.name.clone(),
                     server: work.server.clone(),
-                    arguments: work.arguments.clone(),
+                    arguments: std::mem::take(&mut work.arguments),
                     caller: request.caller.to_string(),
                     origin: spec.origin.to_string(),
                     rappel: work.rappel,

@@ -5,12 +5,21 @@ use super::words::{Simple, simple_commands};
 /// How deep `sh -c '…'` is looked into.
 const DEPTH: usize = 4;
 
-/// The command in `line` that will never end by itself, in a few words; `None` when there is none to be seen.
-pub fn endless(line: &str) -> Option<String> {
+/// A command that never ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endless {
+    /// In a few words.
+    pub command: String,
+    /// It draws on a screen and shows nothing without one.
+    pub terminal: bool,
+}
+
+/// The command in `line` that will never end by itself; `None` when there is none to be seen.
+pub fn endless(line: &str) -> Option<Endless> {
     within(line, DEPTH)
 }
 
-fn within(line: &str, depth: usize) -> Option<String> {
+fn within(line: &str, depth: usize) -> Option<Endless> {
     let commands = simple_commands(line);
     let mut first = 0;
     // One pipeline after the other.
@@ -25,7 +34,7 @@ fn within(line: &str, depth: usize) -> Option<String> {
     None
 }
 
-fn pipeline_of(pipeline: &[Simple], depth: usize) -> Option<String> {
+fn pipeline_of(pipeline: &[Simple], depth: usize) -> Option<Endless> {
     if pipeline.last().is_some_and(|last| last.background) {
         return None;
     }
@@ -50,7 +59,7 @@ fn stops_reading(words: &[String]) -> bool {
     }
 }
 
-fn command_of(words: &[String], reads_pipe: bool, depth: usize) -> Option<String> {
+fn command_of(words: &[String], reads_pipe: bool, depth: usize) -> Option<Endless> {
     let words = bare(words);
     let (program, arguments) = words.split_first()?;
     let program = name(program);
@@ -97,10 +106,16 @@ fn command_of(words: &[String], reads_pipe: bool, depth: usize) -> Option<String
         }
         _ => false,
     };
-    endless.then(|| short(words))
+    let draws = matches!(program, "watch" | "htop" | "btop" | "atop" | "nload" | "iftop" | "nethogs")
+        || program == "top" && !has(arguments, 'b', "batch", "dnopuU");
+    endless.then(|| Endless { command: short(words), terminal: draws })
 }
 
-fn container(program: &str, arguments: &[String]) -> Option<String> {
+fn follows_log(command: String) -> Endless {
+    Endless { command, terminal: false }
+}
+
+fn container(program: &str, arguments: &[String]) -> Option<Endless> {
     let global = ["-H", "--host", "-c", "--context", "--config", "-l", "--log-level"];
     let compose = ["-f", "--file", "-p", "--project-name", "--profile", "--env-file", "--project-directory", "--ansi"];
     let mut rest = if program.ends_with("-compose") {
@@ -123,10 +138,11 @@ fn container(program: &str, arguments: &[String]) -> Option<String> {
         "events" => !long(flags, "until"),
         _ => false,
     };
-    (endless && !long(flags, "help")).then(|| format!("{shown} {verb}{}", if verb == "logs" { " -f" } else { "" }))
+    (endless && !long(flags, "help"))
+        .then(|| follows_log(format!("{shown} {verb}{}", if verb == "logs" { " -f" } else { "" })))
 }
 
-fn cluster(program: &str, arguments: &[String]) -> Option<String> {
+fn cluster(program: &str, arguments: &[String]) -> Option<Endless> {
     let arguments = if program == "k3s" { arguments.strip_prefix(&["kubectl".to_owned()])? } else { arguments };
     let global = ["-n", "--namespace", "--context", "--kubeconfig", "--cluster", "--user", "-s", "--server"];
     let (verb, flags) = after_options(arguments, &global).split_first()?;
@@ -135,7 +151,7 @@ fn cluster(program: &str, arguments: &[String]) -> Option<String> {
         "get" => has(flags, 'w', "watch", "lnof"),
         _ => false,
     };
-    endless.then(|| format!("{program} {verb}{}", if verb == "logs" { " -f" } else { " -w" }))
+    endless.then(|| follows_log(format!("{program} {verb}{}", if verb == "logs" { " -f" } else { " -w" })))
 }
 
 /// The command itself: without keywords, assignments, and programs that only run another one.

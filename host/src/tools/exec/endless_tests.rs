@@ -166,6 +166,14 @@ fn the_command_is_named() {
         ("docker compose -f a.yml logs --follow web", "docker compose logs -f"),
         ("bash -c 'journalctl -f'", "journalctl -f"),
     ] {
-        assert_eq!(endless(line).as_deref(), Some(expected));
+        assert_eq!(endless(line).map(|endless| endless.command).as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn what_draws_on_a_screen_gets_one() {
+    for (line, terminal) in [("top", true), ("watch df", true), ("top -b", false), ("htop", true), ("tail -f x", false)]
+    {
+        assert_eq!(endless(line).map(|endless| endless.terminal), Some(terminal), "{line}");
     }
 }

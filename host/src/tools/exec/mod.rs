@@ -12,7 +12,7 @@ mod reporting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use self::many::ManyResult;
@@ -43,7 +43,8 @@ struct ExecArguments {
     timeout: Option<u64>,
     /// Standard input.
     stdin: Option<String>,
-    /// Not for secrets: the server's process list shows them.
+    /// {NAME: value}. Not for secrets: the server's process list shows them.
+    #[schemars(schema_with = "any_object")]
     env: Option<std::collections::BTreeMap<String, String>>,
     /// Start there.
     workdir: Option<String>,
@@ -58,6 +59,11 @@ struct ExecArguments {
     /// The same key does not run again.
     #[serde(rename = "idempotencyKey")]
     idempotency_key: Option<String>,
+}
+
+/// Without what its values are, which the description makes plain: a model pays for it with every request.
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object"})
 }
 
 impl JobArguments for ExecArguments {
@@ -132,8 +138,8 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<ExecArguments, Answer>(
             "task_exec",
             "Run a command",
-            "Runs a shell command on one or many servers and returns exit code, stdout and stderr. A long one goes on in \
-             the background: use task_wait. Each call is a new shell. Nothing answers prompts.",
+            "Runs a shell command on one or many servers; returns exit code, stdout and stderr. A long one goes on in the \
+             background: task_wait. Each call is a new shell: see task_exec_sequence. For prompts: task_exec_interactive.",
             Execution::Job,
             Annotations::ACTS,
         ),
@@ -163,7 +169,7 @@ async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool
         env: arguments.env.unwrap_or_default().into_iter().collect(),
         workdir: arguments.workdir,
         sudo: arguments.sudo.unwrap_or(false),
-        pty: arguments.pty.unwrap_or(false),
+        pty: arguments.pty.unwrap_or_else(|| sharing.as_ref().is_some_and(Sharing::needs_terminal)),
         timeout,
         quota: sharing.as_ref().map(|sharing| sharing.quota),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::endless::endless;
+use super::endless::{Endless, endless};
 use crate::capability::{Quota, Reached, Stopped};
 use crate::error::Problem;
 
@@ -57,7 +57,7 @@ impl Share {
 pub struct Sharing {
     pub quota: Quota,
     /// The part of the command that never ends by itself; `None` when the share was asked for.
-    pub endless: Option<String>,
+    pub endless: Option<Endless>,
 }
 
 impl Sharing {
@@ -73,6 +73,11 @@ impl Sharing {
         Some(Sharing { quota: Quota { time, lines: share.lines.unwrap_or(LINES) }, endless })
     }
 
+    /// Whether it needs a terminal to show anything.
+    pub fn needs_terminal(&self) -> bool {
+        self.endless.as_ref().is_some_and(|endless| endless.terminal)
+    }
+
     /// The time limit of the whole call, so that the share is used up before it.
     pub fn limit(&self, timeout: Option<Duration>) -> Option<Duration> {
         timeout.map(|timeout| timeout.max(self.quota.time + ALLOWANCE))
@@ -80,7 +85,7 @@ impl Sharing {
 
     /// The same where the shell on the server did it, which tells no more than that.
     pub fn note_of_child(&self) -> String {
-        let command = self.endless.as_deref().unwrap_or_default();
+        let command = self.endless.as_ref().map_or("", |endless| endless.command.as_str());
         let Quota { time, lines } = self.quota;
         format!("stopped after {} s or {lines} lines (`{command}` never ends by itself)", time.as_secs())
     }
@@ -92,7 +97,7 @@ impl Sharing {
             Reached::Lines => format!("{} lines", self.quota.lines),
         };
         let why = match &self.endless {
-            Some(command) => format!("`{command}` never ends by itself"),
+            Some(Endless { command, .. }) => format!("`{command}` never ends by itself"),
             None => "as asked for".to_owned(),
         };
         let end = if stopped.stop.confirmed { "" } else { "; its end was not confirmed: it may still be running" };

@@ -22,6 +22,9 @@ pub struct InteractiveResult {
     exit_code: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
+    /// Why the command was stopped, though nothing went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
     /// What the terminal showed, both streams in one.
     transcript: String,
     answered: Vec<AnsweredPrompt>,
@@ -41,7 +44,7 @@ struct AnsweredPrompt {
 
 pub async fn answer(
     alias: String,
-    result: Result<Finished, Problem>,
+    result: Result<(Option<String>, Finished), Problem>,
     stuck: Option<Stuck>,
     talk: &Talk,
     spool: &Spool,
@@ -60,15 +63,16 @@ pub async fn answer(
         })
         .collect();
     let problem = match result {
-        Ok(finished) => {
+        Ok((stopped, finished)) => {
             let shown = spool.output().render_stream(Stream::Stdout, INLINE_OUTPUT).await?;
             let ok = is_good(&finished);
-            let mut text = render(&finished, None, &shown.text, "");
+            let mut text = render(&finished, stopped.as_deref(), &shown.text, "");
             text.push_str(&told(&answered, text.ends_with('\n')));
             let result = InteractiveResult {
                 alias,
                 exit_code: finished.exit_code,
                 signal: finished.exit_signal,
+                stopped,
                 transcript: shown.text,
                 answered,
                 truncated: shown.omitted > 0,

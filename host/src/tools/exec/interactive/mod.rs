@@ -19,6 +19,7 @@ use self::arguments::InteractiveArguments;
 use self::dialogue::{Dialogue, Move, Rest, Stuck};
 use self::mask::Mask;
 use super::reporting::Reporting;
+use super::stream::Sharing;
 use crate::call::{Call, Reply};
 use crate::capability::{OutputSink, Shell, Stream};
 use crate::error::Problem;
@@ -87,7 +88,10 @@ async fn run(core: Arc<Core>, arguments: InteractiveArguments, call: Call, spool
     let reporting = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
     let mut sink = Listening { talk: Arc::clone(&talk), reporting, shown };
     let (keys, typed) = mpsc::channel(KEYS);
-    let shell = Shell { cmd: arguments.cmd, timeout, ..Shell::default() };
+    let sharing = Sharing::of(&arguments.cmd, None, timeout);
+    let timeout = sharing.as_ref().map_or(timeout, |sharing| sharing.limit(timeout));
+    let quota = sharing.as_ref().map(|sharing| sharing.quota);
+    let shell = Shell { cmd: arguments.cmd, timeout, quota, ..Shell::default() };
     // Of our own, so that a prompt that nobody answers can end the command without the caller's token.
     let ours = Call { cancel: call.cancel.child_token(), ..call.clone() };
     let (result, stuck) = {
@@ -105,6 +109,7 @@ async fn run(core: Arc<Core>, arguments: InteractiveArguments, call: Call, spool
     let rest = talk.mask().finish();
     spool.write(Stream::Stdout, &rest).await;
     let stuck = stuck.filter(|_| !call.cancel.is_cancelled());
+    let result = result.map(|finished| (super::note(&finished, sharing.as_ref()), finished));
     answer::answer(arguments.alias, result, stuck, &talk, &spool).await
 }
 

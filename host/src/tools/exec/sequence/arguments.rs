@@ -22,9 +22,9 @@ pub struct SequenceArguments {
     /// Go on after a failure.
     #[serde(rename = "continueOnError")]
     pub continue_on_error: Option<bool>,
-    /// Seconds for all; 0 = no limit. Default 300.
+    /// Seconds for all. Default 300.
     pub timeout: Option<u64>,
-    /// Through sudo -n.
+    /// Through sudo.
     pub sudo: Option<bool>,
     /// Seconds until a reminder.
     pub rappel: Option<u64>,
