@@ -34,7 +34,7 @@ impl PluginTool {
             name: tool.name.clone(),
             title: tool.title.clone(),
             description: tool.description.clone(),
-            input_schema: tool.input_schema.clone(),
+            input_schema: schema::advertised_input(tool.input_schema.clone()),
             output_schema: tool.output_schema.clone().map(schema::advertised_output),
             annotations: Annotations {
                 read_only: hints.read_only,

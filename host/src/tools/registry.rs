@@ -212,6 +212,15 @@ mod tests {
             for (argument, schema) in properties {
                 assert!(schema.get("description").is_some(), "{}: {argument} is not described", spec.name);
             }
+            let required: &[&str] = match spec.name.as_str() {
+                "server_add" | "server_remove" => &["alias"],
+                "task_exec" | "task_exec_interactive" => &["alias", "cmd"],
+                "task_exec_sequence" => &["alias", "commands"],
+                "task_status" | "task_wait" | "task_output" | "task_cancel" | "task_retry" => &["id"],
+                _ => &[],
+            };
+            let said = spec.input_schema.get("required").cloned().unwrap_or_else(|| serde_json::json!([]));
+            assert_eq!(said, serde_json::json!(required), "{}", spec.name);
         }
     }
 

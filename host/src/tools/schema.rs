@@ -22,6 +22,15 @@ pub fn output<O: JsonSchema>() -> Map<String, Value> {
     advertised_output(schema)
 }
 
+/// The input schema of a plugin's tool as it is advertised. That unknown arguments are refused shows itself when there are
+/// any: the plugin checks what it gets.
+pub fn advertised_input(mut schema: Map<String, Value>) -> Map<String, Value> {
+    if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
+        schema.remove("additionalProperties");
+    }
+    schema
+}
+
 /// An output schema as it is advertised: names and types, one level deep. A model pays for schemas with every request, and
 /// reads results.
 ///

@@ -23,8 +23,8 @@ impl Plugin for Monitoring {
                 Tool::new(
                     "get_system_resources",
                     "System resources",
-                    "How a server is doing: CPU, load, memory, swap, disks, uptime, OS, busiest processes; what is wrong \
-                     comes first. Not for services or logs.",
+                    "How a server is doing: CPU, load, memory, swap, disks, uptime, OS, busiest processes. \
+                     Not for services or logs.",
                     get_system_resources,
                 )
                 .read_only()

@@ -43,18 +43,19 @@ struct ExecArguments {
     timeout: Option<u64>,
     /// Standard input.
     stdin: Option<String>,
-    /// {NAME: value}. Not for secrets: the server's process list shows them.
+    /// {NAME: value}; not for secrets.
+    #[serde(default)]
     #[schemars(schema_with = "any_object")]
     env: Option<std::collections::BTreeMap<String, String>>,
     /// Start there.
     workdir: Option<String>,
-    /// Through sudo, with the server's password if need be.
+    /// Through sudo.
     sudo: Option<bool>,
     /// In a terminal.
     pty: Option<bool>,
     /// Seconds until a reminder.
     rappel: Option<u64>,
-    /// Stop it after {seconds: 10, lines: 100}. Always so for what never ends, like tail -f.
+    /// Stop after {seconds: 10, lines: 100}; always for what never ends, like tail -f.
     stream: Option<Share>,
     /// The same key does not run again.
     #[serde(rename = "idempotencyKey")]
@@ -138,8 +139,8 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<ExecArguments, Answer>(
             "task_exec",
             "Run a command",
-            "Runs a shell command on one or many servers; returns exit code, stdout and stderr. A long one goes on in the \
-             background: task_wait. Each call is a new shell: see task_exec_sequence. For prompts: task_exec_interactive.",
+            "Runs a shell command on one or many servers. A long one goes on in the background: task_wait. Each call is a \
+             new shell: see task_exec_sequence. For prompts: task_exec_interactive.",
             Execution::Job,
             Annotations::ACTS,
         ),

@@ -44,8 +44,8 @@ pub fn tool(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<InteractiveArguments, InteractiveResult>(
             NAME,
             "Run a command that asks",
-            "Runs a command in a terminal, answers its prompts from responses and returns the transcript: installers, passwd, \
-             sudo with a password. A prompt without an answer ends it and is told. Else use task_exec.",
+            "Runs a command in a terminal and answers its prompts from responses. A prompt without an answer ends it and is \
+             told. Else use task_exec.",
             Execution::Job,
             Annotations::ACTS,
         ),

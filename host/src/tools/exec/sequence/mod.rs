@@ -29,8 +29,7 @@ pub fn tool(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<SequenceArguments, SequenceResult>(
             NAME,
             "Run commands in order",
-            "Runs commands in one shell: cd, export and functions carry over. A result for each; stops at the first failure. \
-             For one command use task_exec.",
+            "Runs commands in one shell: cd, export and functions carry over. A result for each; stops at the first failure.",
             Execution::Job,
             Annotations::ACTS,
         ),
