@@ -229,6 +229,9 @@ async fn the_verbs_say_what_is_there() -> Result<()> {
     for word in [&format!("pid {}", daemon.pid()?), "clients: 1;", "after 20 s", &place.data().display().to_string()] {
         assert!(status.contains(word), "{word:?} is missing: {status}");
     }
+    let second = daemon.ask("run")?;
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("owns"), "{second:?}");
     let stopped = daemon.ask("stop")?;
     assert!(stopped.status.success() && daemon.processes().is_empty(), "{stopped:?}");
     // What was stopped lets go of the database before it says so.
