@@ -81,12 +81,10 @@ async fn a_client_cancels_its_own_call_and_not_that_of_another_with_the_same_id(
     let (rig, _daemon) = shared(|launch| launch).await?;
     let other = Launch::new(&rig.place).shared().start().await?;
     let (mine, theirs) = (Sleep::new(), Sleep::new());
-    // The shell stays, and shows its line, so that two commands of the same moment can be told apart on the server.
-    let staying = |sleep: &Sleep| exec_arguments(&format!("{}; true", sleep.command), json!({}));
-    let ours = rig.client.begin_call("task_exec", staying(&mine)).await?;
+    let ours = rig.client.begin_call("task_exec", exec_arguments(&mine.command, json!({}))).await?;
     // Each client counts its own requests; this one has made fewer.
     while other.begin("ping", json!({})).await?.id + 1 < ours.id {}
-    let pending = other.begin_call("task_exec", staying(&theirs)).await?;
+    let pending = other.begin_call("task_exec", exec_arguments(&theirs.command, json!({}))).await?;
     assert_eq!(pending.id, ours.id);
     mine.runs().await?;
     theirs.runs().await?;

@@ -28,8 +28,9 @@ const PRINTS: usize = 256;
 /// Finds the command and stops it. `$1` is the line that was run, `$2` its age in hundredths of a second.
 ///
 /// Every command of a connection is a child of the same `sshd` process and leads a process group of its own. Ours is the
-/// one that still shows the line that it was started with; a shell that replaced itself by the command does not, so then
-/// it is the only one of the right age, give or take a second. Two that could be meant are both left alone.
+/// one that still shows the line that it was started with, as a shell's argument or, where a shell replaced itself by a
+/// plain command, as that command's words. Where there is none, because words were quoted, it is the only one of the right
+/// age, give or take a second. Two that could be meant are both left alone.
 const FIND_AND_STOP: &str = r#"me=$$; line=$1; age=$2
 read -r up rest </proc/uptime || exit 1
 hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
@@ -46,7 +47,8 @@ for p in /proc/[0-9]*; do
   d=$(( ${up%.*}${up#*.} - born * 100 / hz - age ))
   [ $d -ge -100 ] && [ $d -le 100 ] || continue
   near=$p; n=$((n + 1))
-  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") exact=$p; m=$((m + 1));; esac
+  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") exact=$p; m=$((m + 1)); continue;; esac
+  case $(tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null) in "$line ") exact=$p; m=$((m + 1));; esac
 done
 if [ $m = 1 ]; then p=$exact; elif [ $m = 0 ] && [ $n = 1 ]; then p=$near; else echo unknown; exit; fi
 for s in INT TERM KILL; do
