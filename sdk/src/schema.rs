@@ -1,7 +1,8 @@
 //! JSON Schemas (2020-12) from types, and as short as they can be: clients hand them to a model with every request.
 //!
-//! Left out is what says nothing to a model (`$schema`, titles, number formats, null as a default); definitions are
-//! inlined; an `Option` has its plain type and is not required. An output schema gives names and types only.
+//! Left out is what says nothing to a model (`$schema`, titles, number formats, null or false as a default, 0 as the least of
+//! an unsigned number); definitions are inlined; an `Option` has its plain type and is not required. An output schema gives
+//! names and types only.
 
 use schemars::JsonSchema;
 use schemars::generate::{Contract, SchemaSettings};
@@ -50,8 +51,11 @@ fn shorten(schema: &mut Value, side: Side) {
     for noise in ["$schema", "title", "format"] {
         keywords.remove(noise);
     }
-    if keywords.get("default").is_some_and(Value::is_null) {
+    if keywords.get("default").is_some_and(|default| matches!(default, Value::Null | Value::Bool(false))) {
         keywords.remove("default");
+    }
+    if keywords.get("minimum").and_then(Value::as_u64) == Some(0) {
+        keywords.remove("minimum");
     }
     if side == Side::Output {
         for noise in OUTPUT_NOISE {
@@ -186,7 +190,7 @@ mod tests {
                 "inner": {"type": "array", "items": {
                     "type": "object",
                     "description": "A part.",
-                    "properties": {"size_bytes": {"type": "integer", "minimum": 0}},
+                    "properties": {"size_bytes": {"type": "integer"}},
                     "additionalProperties": false,
                 }},
             },

@@ -12,6 +12,8 @@ pub mod keys;
 pub mod sshd;
 /// An SSH server inside this process, which can be told to misbehave.
 pub mod embedded;
+/// A TCP proxy that delays what it passes on.
+pub mod far;
 /// An MCP client that looks at every byte.
 pub mod client;
 /// What a result of a tool call is, and whether it is what the tool promised.

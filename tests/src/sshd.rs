@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,7 +24,16 @@ pub struct Options {
     pub host_keys: Vec<Kind>,
     /// Further lines of `sshd_config`, such as `MaxSessions 2`.
     pub config: Vec<String>,
+    /// Shell scripts by name, in a PATH with nothing else but the basic tools of every system: what this machine has
+    /// installed besides is then neither found nor run.
+    pub programs: Option<Vec<(&'static str, String)>>,
 }
+
+/// What is in the PATH of a server with `programs`, as far as this machine has it.
+const BASIC_TOOLS: [&str; 18] = [
+    "bash", "cat", "date", "df", "env", "grep", "gzip", "head", "id", "ls", "sed", "sh", "sleep", "stat", "tail",
+    "timeout", "uname", "wc",
+];
 
 /// A running server. It is killed when it is dropped; its sessions end with their clients.
 pub struct Sshd {
@@ -52,6 +62,9 @@ impl Sshd {
         }
         let client_key = KeyPair::generate(folder.path(), "client", Kind::Ed25519)?;
         fs::write(folder.path().join("authorized_keys"), format!("{}\n", client_key.public))?;
+        if let Some(programs) = &options.programs {
+            install(&folder.path().join("bin"), programs)?;
+        }
         // Another process may take the port between our asking for a free one and sshd's binding it.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -171,13 +184,32 @@ async fn launch(
     Ok(Some((child, address)))
 }
 
+/// Makes a folder that can be a whole PATH.
+fn install(bin: &Path, programs: &[(&str, String)]) -> Result<()> {
+    fs::create_dir(bin)?;
+    for name in BASIC_TOOLS {
+        let places = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
+        if let Some(place) = places.iter().find(|place| place.exists()) {
+            symlink(place, bin.join(name))?;
+        }
+    }
+    for (name, script) in programs {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
 fn render(folder: &Path, port: u16, host_keys: &[KeyPair], options: &Options) -> String {
+    // All variables are set on one line, since sshd reads the first one only.
+    let path = options.programs.as_ref().map(|_| format!(" PATH={}", folder.join("bin").display())).unwrap_or_default();
     let mut lines = vec![
         "ListenAddress 127.0.0.1".to_owned(),
         format!("Port {port}"),
         format!("AuthorizedKeysFile {}", folder.join("authorized_keys").display()),
         // An empty home: what the person who runs the tests keeps in a .bashrc is neither tested nor waited for.
-        format!("SetEnv HOME={}", folder.display()),
+        format!("SetEnv HOME={}{path}", folder.display()),
     ];
     // `sshd` takes the first value that it reads for a keyword, so what a test asks for comes before the defaults.
     lines.extend(options.config.iter().cloned());

@@ -18,11 +18,19 @@ pub struct Bundled {
     pub describe: fn() -> PluginInfo,
 }
 
-const BUNDLED: &[Bundled] = &[Bundled {
-    folder: "monitoring",
-    package: "orchestrator-monitoring",
-    describe: describe::<orchestrator_monitoring::Monitoring>,
-}];
+const BUNDLED: &[Bundled] = &[
+    Bundled {
+        folder: "monitoring",
+        package: "orchestrator-monitoring",
+        describe: describe::<orchestrator_monitoring::Monitoring>,
+    },
+    Bundled {
+        folder: "fail2ban",
+        package: "orchestrator-fail2ban",
+        describe: describe::<orchestrator_fail2ban::Fail2ban>,
+    },
+    Bundled { folder: "logs", package: "orchestrator-logs", describe: describe::<orchestrator_logs::Logs> },
+];
 
 /// All of them. A folder in `plugins/` that is not listed here is an error, since its plugin would be left out silently.
 pub fn bundled() -> Result<&'static [Bundled]> {

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
 use crate::error::Problem;
-use crate::ssh::{self, OutputSink, Stream};
+use crate::secrets::Secret;
+use crate::ssh::{self, OutputSink, Quota, Stopped, Stream};
 
 /// A program and its arguments: quoted here, so that nothing in them can be read as shell syntax.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +33,8 @@ pub struct Shell {
     /// In a pseudo-terminal (RFC 4254, 6.2).
     pub pty: bool,
     pub timeout: Option<Duration>,
+    /// It is stopped once this much of it is there, which is no error.
+    pub quota: Option<Quota>,
 }
 
 /// How a command ended.
@@ -39,6 +45,8 @@ pub struct Finished {
     pub exit_signal: Option<String>,
     /// From the request to the end, without connecting.
     pub duration: Duration,
+    /// It was stopped because its quota was used up.
+    pub stopped: Option<Stopped>,
 }
 
 /// A command's whole output, up to a limit, in memory.
@@ -83,6 +91,9 @@ impl OutputSink for Buffer {
     }
 }
 
+/// Where keys come from that are pressed while a command runs.
+pub(super) type Keyboard = mpsc::Receiver<Zeroizing<Vec<u8>>>;
+
 /// A command as it goes over the wire.
 pub(super) struct Wire {
     pub line: String,
@@ -91,6 +102,9 @@ pub(super) struct Wire {
     pub stdin: Option<Vec<u8>>,
     pub pty: bool,
     pub timeout: Option<Duration>,
+    pub quota: Option<Quota>,
+    /// What is typed while it runs.
+    pub typed: Option<Keyboard>,
 }
 
 /// Changes the directory and sets the environment, then runs the command in the user's own shell: what was written for
@@ -100,11 +114,37 @@ case $d in "~") d=$HOME;; "~/"*) d=$HOME/${d#"~/"};; esac
 if [ -n "$d" ]; then cd -- "$d" || exit 1; fi
 exec env "$@" "${SHELL:-/bin/sh}" -c "$c""#;
 
+/// Runs its arguments as root with a password that is the first line of standard input: `sudo -n` first, which needs none.
+///
+/// The password is in no argument list: where `printf` is no builtin it is not used. `-k` makes sudo read it also when it
+/// would trust an earlier login, since it would be the command's first line of input otherwise.
+const SUDO: &str = r#"IFS= read -r p || exit 1
+if sudo -n true </dev/null 2>/dev/null; then exec sudo -n -- "$@"; fi
+case $(command -v printf) in /*) exec sudo -n -- "$@" ;; esac
+{ printf "%s\n" "$p"; exec cat; } | sudo -k -S -p "" -- "$@""#;
+
+/// The line that runs `sh` with `args`, and its standard input. With a password sudo may ask for one.
+pub(super) fn as_root(
+    args: Vec<String>,
+    stdin: Option<Vec<u8>>,
+    password: Option<&Secret>,
+) -> Result<(String, Option<Vec<u8>>), Problem> {
+    // A line end in it would make it two, of which the second one is the command's.
+    let Some(password) = password.filter(|password| !password.expose().contains(['\n', '\0'])) else {
+        return Ok((ssh::command_line("sh", &args, &[], true)?, stdin));
+    };
+    let mut words = ["-c", SUDO, "sh", "sh"].map(str::to_owned).to_vec();
+    words.extend(args);
+    let input = [password.expose().as_bytes(), b"\n", &stdin.unwrap_or_default()].concat();
+    Ok((ssh::command_line("sh", &words, &[], false)?, Some(input)))
+}
+
 impl Shell {
-    pub(super) fn wire(self) -> Result<Wire, Problem> {
+    /// `password` is what sudo may be told, which takes standard input and not a terminal.
+    pub(super) fn wire(self, password: Option<&Secret>) -> Result<Wire, Problem> {
         let asked = if self.sudo { format!("sudo: {}", self.cmd) } else { self.cmd.clone() };
-        let line = if self.env.is_empty() && self.workdir.is_none() && !self.sudo {
-            self.cmd
+        let (line, stdin) = if self.env.is_empty() && self.workdir.is_none() && !self.sudo {
+            (self.cmd, self.stdin)
         } else {
             for (name, _) in &self.env {
                 check_name(name)?;
@@ -113,9 +153,13 @@ impl Shell {
             args.push(self.workdir.unwrap_or_default());
             args.push(self.cmd);
             args.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
-            ssh::command_line("sh", &args, &[], self.sudo)?
+            if self.sudo {
+                as_root(args, self.stdin, password.filter(|_| !self.pty))?
+            } else {
+                (ssh::command_line("sh", &args, &[], false)?, self.stdin)
+            }
         };
-        Ok(Wire { line, asked, stdin: self.stdin, pty: self.pty, timeout: self.timeout })
+        Ok(Wire { line, asked, stdin, pty: self.pty, timeout: self.timeout, quota: self.quota, typed: None })
     }
 }
 
@@ -127,7 +171,7 @@ impl Argv {
         let line = ssh::command_line(&self.program, &self.args, &self.env, self.sudo)?;
         // Without the environment, whose values are nobody's business.
         let asked = ssh::command_line(&self.program, &self.args, &[], self.sudo)?;
-        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout })
+        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout, quota: None, typed: None })
     }
 }
 
@@ -150,7 +194,7 @@ mod tests {
     #[test]
     fn a_plain_command_goes_to_the_login_shell_as_it_is() {
         let shell = Shell { cmd: "echo 'a b' | wc -c".to_owned(), ..Shell::default() };
-        assert_eq!(shell.wire().unwrap().line, "echo 'a b' | wc -c");
+        assert_eq!(shell.wire(None).unwrap().line, "echo 'a b' | wc -c");
     }
 
     #[tokio::test]
@@ -159,7 +203,7 @@ mod tests {
         buffer.write(Stream::Stdout, b"abc").await.unwrap();
         buffer.write(Stream::Stdout, b"def").await.unwrap();
         buffer.write(Stream::Stderr, b"1234").await.unwrap();
-        let finished = Finished { exit_code: Some(0), exit_signal: None, duration: Duration::ZERO };
+        let finished = Finished { exit_code: Some(0), exit_signal: None, duration: Duration::ZERO, stopped: None };
         let captured = buffer.into_captured(finished);
         assert_eq!((captured.stdout.as_slice(), captured.stdout_truncated), (b"abcd".as_slice(), true));
         assert_eq!((captured.stderr.as_slice(), captured.stderr_truncated), (b"1234".as_slice(), false));

@@ -97,6 +97,8 @@ impl Servers {
         let started = Instant::now();
         let connect =
             async { self.parts().pool.channel(alias, || self.target(&server), call).await.map_err(Problem::from) };
+        // Somebody wants to know now, however often it failed before.
+        self.parts().pool.forgive(alias);
         let lease = self.audited(call, alias, "verify", None, connect, |_| None).await?;
         let key = lease.server_key().ok_or_else(|| Problem::internal("a connection without a host key"))?;
         Ok(Verified {
@@ -143,15 +145,36 @@ impl Servers {
         through.map(|target| *target).ok_or_else(|| Problem::internal("a server without a target"))
     }
 
+    /// What sudo may be told on this server: the password that is known of its user, if one is.
+    pub(super) async fn sudo_password(&self, alias: &str, sudo: bool) -> Result<Option<Secret>, Problem> {
+        if !sudo {
+            return Ok(None);
+        }
+        let server = self.find(alias)?;
+        match &server.password {
+            Some(stored) => self.open(&server, alias, "password", stored).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn open(
+        &self,
+        server: &Server,
+        secrets_of: &str,
+        kind: &str,
+        stored: &StoredSecret,
+    ) -> Result<Secret, Problem> {
+        self.parts().vault.open(&secret_name(secrets_of, kind), stored).await.map_err(|error| {
+            Problem::new(Code::AuthFailed, format!("the {kind} of {} can't be read: {error}", server.alias))
+                .detail("alias", server.alias.as_str())
+                .detail("step", "login")
+                .hint(format!("Set it again with server_add, alias {:?}.", server.alias))
+        })
+    }
+
     async fn hop(&self, server: &Server, secrets_of: &str) -> Result<Target, Problem> {
-        let vault = &self.parts().vault;
         let open = async |kind: &str, stored: &Option<StoredSecret>| match stored {
-            Some(stored) => vault.open(&secret_name(secrets_of, kind), stored).await.map(Some).map_err(|error| {
-                Problem::new(Code::AuthFailed, format!("the {kind} of {} can't be read: {error}", server.alias))
-                    .detail("alias", server.alias.as_str())
-                    .detail("step", "login")
-                    .hint(format!("Set it again with server_add, alias {:?}.", server.alias))
-            }),
+            Some(stored) => self.open(server, secrets_of, kind, stored).await.map(Some),
             None => Ok(None),
         };
         let mut logins = Vec::new();

@@ -7,11 +7,13 @@ mod command;
 mod excerpt;
 mod manage;
 mod select;
+mod sequence;
 mod servers;
 
-pub use crate::ssh::{OutputSink, Stream};
+pub use crate::ssh::{OutputSink, Quota, Reached, Stopped, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
 pub use excerpt::{Ends, Excerpt};
 pub use manage::{NewServer, Verified};
 pub use select::is_selector;
+pub use sequence::{Mark, Marks, Piece, Sequence, Splitter, Step};
 pub use servers::{ServerFacts, Servers};

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::command::{Buffer, Wire};
 use super::{Argv, Captured, Finished, OutputSink, Shell};
@@ -74,7 +76,21 @@ impl Servers {
         shell: Shell,
         sink: &mut S,
     ) -> Result<Finished, Problem> {
-        self.run(call, alias, shell.wire()?, sink).await
+        let password = self.sudo_password(alias, shell.sudo).await?;
+        self.run(call, alias, shell.wire(password.as_ref())?, sink).await
+    }
+
+    /// Runs a line in the login shell, in a terminal on which somebody types what comes from `typed`.
+    pub async fn terminal<S: OutputSink>(
+        &self,
+        call: &Call,
+        alias: &str,
+        shell: Shell,
+        typed: mpsc::Receiver<Zeroizing<Vec<u8>>>,
+        sink: &mut S,
+    ) -> Result<Finished, Problem> {
+        let wire = Wire { pty: true, typed: Some(typed), ..shell.wire(None)? };
+        self.run(call, alias, wire, sink).await
     }
 
     /// Runs one program and keeps at most `limit` bytes of each stream.
@@ -85,7 +101,7 @@ impl Servers {
     }
 
     /// The one way to a server.
-    async fn run<S: OutputSink>(
+    pub(super) async fn run<S: OutputSink>(
         &self,
         call: &Call,
         alias: &str,
@@ -98,7 +114,8 @@ impl Servers {
             None => call.clone(),
         };
         let asked = wire.asked;
-        let request = ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty };
+        let request =
+            ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
         let act = async {
             let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
             // From here on something happens on the server, so the job must be on disk.
@@ -106,7 +123,7 @@ impl Servers {
             ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
         };
         let exit = self.audited(&call, alias, "exec", Some(asked), act, |exit| exit.code).await?;
-        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration })
+        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
     }
 
     /// Does something to a server, and writes down that it was done and how it ended.

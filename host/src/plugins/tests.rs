@@ -95,6 +95,8 @@ impl Home {
             min_connections: 1,
             idle_timeout: Duration::from_secs(60),
             keep_alive_interval: None,
+            trusted_silence: Duration::ZERO,
+            next_after: Duration::from_secs(3600),
         };
         let pool = Pool::new(settings, HostKeys::new(self.dir.path()));
         Servers::new(inventory, vault, pool, Audit::open(&at("audit.jsonl")).unwrap())

@@ -158,6 +158,12 @@ pub enum SshError {
     /// What reads the command's output gave up.
     #[error("{at}: the command was stopped because its output could not be taken: {}; {stop}", .problem.message)]
     Sink { at: Arc<Endpoint>, problem: Box<Problem>, stop: Stop },
+    /// Not tried: it failed too often.
+    #[error("{at}: not tried again yet, after {failures} failures in a row: {source}")]
+    LeftAlone { at: Arc<Endpoint>, failures: u32, left: Duration, source: Box<SshError> },
+    /// It failed so often within one call.
+    #[error("{source} (tried {attempts} times)")]
+    Tried { attempts: u32, source: Box<SshError> },
     /// A server on the way failed.
     #[error("{at} is reached through {}: {source}", .jump)]
     Jump { at: Arc<Endpoint>, jump: String, source: Box<SshError> },
@@ -189,7 +195,9 @@ impl SshError {
             SshError::Handshake { cause, .. } => {
                 !matches!(**cause, russh::Error::NoCommonAlgo { .. } | russh::Error::Version)
             }
-            SshError::Jump { source, .. } => source.is_retryable(),
+            SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
+                source.is_retryable()
+            }
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
@@ -224,7 +232,9 @@ impl SshError {
             | SshError::CommandTimeout { .. }
             | SshError::CommandCancelled { .. }
             | SshError::Sink { .. } => Step::Run,
-            SshError::Jump { source, .. } => source.step(),
+            SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
+                source.step()
+            }
         }
     }
 
@@ -237,7 +247,9 @@ impl SshError {
             SshError::CommandTimeout { .. } | SshError::Timeout { step: Step::Pool, .. } => Code::CommandTimeout,
             SshError::Cancelled { .. } | SshError::CommandCancelled { .. } => Code::Cancelled,
             SshError::Sink { problem, .. } => problem.code,
-            SshError::Jump { source, .. } => source.code(),
+            SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
+                source.code()
+            }
             _ => Code::ConnectionFailed,
         }
     }
@@ -245,6 +257,7 @@ impl SshError {
     fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             SshError::Target(_) => None,
+            SshError::Tried { source, .. } => source.endpoint(),
             SshError::Resolve { at, .. }
             | SshError::Connect { at, .. }
             | SshError::Forward { at, .. }
@@ -264,6 +277,7 @@ impl SshError {
             | SshError::CommandTimeout { at, .. }
             | SshError::CommandCancelled { at, .. }
             | SshError::Sink { at, .. }
+            | SshError::LeftAlone { at, .. }
             | SshError::Jump { at, .. } => Some(at),
         }
     }
@@ -286,7 +300,9 @@ impl SshError {
             SshError::HostKeyRevoked { .. } => Some("REVOKED".to_owned()),
             SshError::Login { attempts, .. } => attempts.first().map(|attempt| attempt.reason().to_owned()),
             SshError::CommandLost { .. } => Some("CONNECTION_LOST".to_owned()),
-            SshError::Jump { source, .. } => source.reason(),
+            SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
+                source.reason()
+            }
             _ => None,
         }
     }
@@ -358,7 +374,13 @@ impl SshError {
             }
             SshError::CommandTimeout { .. } => "Give it a longer timeout if it needs one.".to_owned(),
             SshError::Sink { problem, .. } => return problem.hint.clone(),
-            SshError::Jump { source, .. } => return source.hint(),
+            SshError::Jump { source, .. } | SshError::Tried { source, .. } => return source.hint(),
+            SshError::LeftAlone { at, left, source, .. } => format!(
+                "{} It is tried again from {} s on; `server_add` with alias {:?} and verify tries it at once.",
+                source.hint().unwrap_or_default(),
+                left.as_secs() + 1,
+                at.alias
+            ),
             SshError::Cancelled { .. } | SshError::PoolClosed { .. } | SshError::CommandCancelled { .. } => return None,
         })
     }
@@ -416,9 +438,15 @@ impl From<SshError> for Problem {
             problem = problem.detail("signals", stop.sent.clone()).detail("end_confirmed", stop.confirmed);
         }
         let mut inner = &error;
-        while let SshError::Jump { jump, source, .. } = inner {
-            problem = problem.detail("jump", jump.as_str());
-            inner = source;
+        loop {
+            (problem, inner) = match inner {
+                SshError::Jump { jump, source, .. } => (problem.detail("jump", jump.as_str()), source),
+                SshError::Tried { attempts, source } => (problem.detail("attempts", *attempts), source),
+                SshError::LeftAlone { failures, left, source, .. } => {
+                    (problem.detail("failures", *failures).detail("retry_after_s", left.as_secs() + 1), source)
+                }
+                _ => break,
+            };
         }
         problem = match inner {
             SshError::HostKeyUnknown { fingerprint, key_type, .. } => {

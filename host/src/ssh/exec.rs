@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
 use super::bounds::{Bounds, until};
 use super::error::{Endpoint, SshError, Step, Stop};
 use super::lease::Lease;
+use super::pool::Next;
+use super::quota::{Lines, Quota, Reached, Stopped};
 use super::session::Session;
 use super::stop::{self, SIGNALS};
 use crate::call::Call;
@@ -36,7 +40,7 @@ pub trait OutputSink: Send {
 }
 
 /// What is run.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Request {
     /// For the login shell, as it is.
     pub line: String,
@@ -44,6 +48,10 @@ pub struct Request {
     pub stdin: Option<Vec<u8>>,
     /// In a terminal, which joins both output streams.
     pub pty: bool,
+    /// What is typed while the command runs. Standard input stays open until the other end of this is dropped.
+    pub typed: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>,
+    /// The command is stopped once this much of it is there, and that is its end.
+    pub quota: Option<Quota>,
 }
 
 /// How a command ended.
@@ -57,6 +65,8 @@ pub struct Exit {
     pub duration: Duration,
     /// The command has ended, but something that it left behind held its output open, and was not waited for.
     pub left_open: bool,
+    /// The command was stopped because its quota was used up; then there may be neither code nor signal.
+    pub stopped: Option<Stopped>,
 }
 
 /// Runs a command to its end, within the call's deadline and until it is cancelled.
@@ -72,13 +82,14 @@ pub async fn exec<S: OutputSink>(
     let bounds = Bounds::of(call);
     let at = lease.endpoint().clone();
     lease.mark_running(true);
-    let session = lease.session();
-    let (Some(session), Some((read, write))) = (session, lease.halves()) else {
+    let (session, next) = (lease.session(), lease.next());
+    let (Some(session), Some(next), Some((read, write))) = (session, next, lease.halves()) else {
         return Err(SshError::CommandLost { at });
     };
     let mut command = Command {
         at,
         session,
+        next,
         line: request.line.clone(),
         read,
         status: Status::default(),
@@ -112,6 +123,7 @@ impl Status {
 struct Command<'a> {
     at: Arc<Endpoint>,
     session: Arc<Session>,
+    next: Next,
     line: String,
     read: &'a mut ChannelReadHalf,
     status: Status,
@@ -125,6 +137,8 @@ enum End {
     /// It ran to its end.
     Closed,
     LeftOpen,
+    /// Its quota is used up.
+    Enough(Reached),
     Timeout,
     Cancelled,
     Refused(&'static str),
@@ -142,18 +156,18 @@ impl Command<'_> {
         // Sent in one go without waiting for the answers: they come in order, and a round trip is saved for each.
         let at = self.at.clone();
         bounds.step(&at, Step::Channel, self.start(write, &request)).await??;
+        let quota = request.quota;
         let end = {
-            let feed = feed(write, request.stdin.map(Bytes::from));
+            let feed = feed(write, request.stdin.map(Bytes::from), request.typed);
             tokio::pin!(feed);
-            self.watch(feed, bounds, sink).await
+            self.watch(feed, bounds, quota.as_ref(), sink).await
         };
         match end {
-            End::Closed | End::LeftOpen if self.status.ended() => Ok(Exit {
-                code: self.status.code,
-                signal: self.status.signal.take(),
-                duration: self.started.elapsed(),
-                left_open: matches!(end, End::LeftOpen),
-            }),
+            End::Closed | End::LeftOpen if self.status.ended() => Ok(self.exit(matches!(end, End::LeftOpen), None)),
+            End::Enough(reached) => {
+                let stop = self.stop(write).await;
+                Ok(self.exit(false, Some(Stopped { reached, stop })))
+            }
             End::Closed | End::LeftOpen => Err(SshError::CommandLost { at: self.at.clone() }),
             End::Refused(what) => Err(SshError::RequestRefused { at: self.at.clone(), what }),
             End::Timeout => {
@@ -170,6 +184,11 @@ impl Command<'_> {
                 Err(SshError::Sink { at: self.at.clone(), problem, stop })
             }
         }
+    }
+
+    fn exit(&mut self, left_open: bool, stopped: Option<Stopped>) -> Exit {
+        let signal = self.status.signal.take();
+        Exit { code: self.status.code, signal, duration: self.started.elapsed(), left_open, stopped }
     }
 
     async fn start(&mut self, write: &ChannelWriteHalf<Msg>, request: &Request) -> Result<(), SshError> {
@@ -191,9 +210,13 @@ impl Command<'_> {
         &mut self,
         mut feed: impl Future<Output = ()> + Unpin,
         bounds: &Bounds,
+        quota: Option<&Quota>,
         sink: &mut S,
     ) -> End {
         let mut fed = false;
+        let mut next = Some(self.started + self.next.after);
+        let mut lines = Lines::of(quota);
+        let share = quota.map(|quota| self.started + quota.time);
         loop {
             // After the command's end only what is on its way is waited for.
             let linger = self.status.ended().then(|| Instant::now() + LINGER);
@@ -203,7 +226,13 @@ impl Command<'_> {
                     fed = true;
                     continue;
                 }
+                () = until(next), if next.is_some() => {
+                    next = None;
+                    self.next.open();
+                    continue;
+                }
                 () = until(linger) => return End::LeftOpen,
+                () = until(share), if linger.is_none() => return End::Enough(Reached::Time),
                 () = bounds.cancel.cancelled() => return End::Cancelled,
                 () = until(bounds.deadline) => return End::Timeout,
             };
@@ -215,11 +244,15 @@ impl Command<'_> {
                     None => continue,
                 },
             };
-            match bounds.step(&self.at, Step::Run, sink.write(stream, &data)).await {
+            let wanted = data.get(..lines.take(&data)).unwrap_or(&data);
+            match bounds.step(&self.at, Step::Run, sink.write(stream, wanted)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(problem)) => return End::Sink(Box::new(problem)),
                 Err(SshError::Cancelled { .. }) => return End::Cancelled,
                 Err(_) => return End::Timeout,
+            }
+            if lines.are_used_up() {
+                return End::Enough(Reached::Lines);
             }
         }
     }
@@ -274,9 +307,25 @@ impl Command<'_> {
         }
         stop.confirmed = self.status.ended();
         if !stop.confirmed && !self.status.closed {
-            stop.confirmed = stop::from_second_channel(&self.session, &self.line, self.started.elapsed()).await;
+            stop.confirmed = self.stop_from_outside().await;
         }
         stop
+    }
+
+    /// Meanwhile the output is read on: a channel that nobody reads holds up the whole connection, the second channel too.
+    async fn stop_from_outside(&mut self) -> bool {
+        let session = Arc::clone(&self.session);
+        let line = self.line.clone();
+        let stopping = stop::from_second_channel(&session, &line, self.started.elapsed());
+        tokio::pin!(stopping);
+        loop {
+            tokio::select! {
+                confirmed = &mut stopping => return confirmed || self.status.ended(),
+                message = self.read.wait() => if let Some(End::Closed) = self.note(message) {
+                    return stopping.await || self.status.ended();
+                },
+            }
+        }
     }
 }
 
@@ -289,11 +338,18 @@ fn signal_name_of(signal: &Sig) -> String {
 
 /// Writes standard input and closes it. Errors are not told: the reading side sees the same loss, and a command that ends
 /// without reading all of its input is no error.
-async fn feed(write: &ChannelWriteHalf<Msg>, stdin: Option<Bytes>) {
+async fn feed(write: &ChannelWriteHalf<Msg>, stdin: Option<Bytes>, typed: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>) {
     if let Some(stdin) = stdin
         && write.data_bytes(stdin).await.is_err()
     {
         return;
+    }
+    if let Some(mut typed) = typed {
+        while let Some(keys) = typed.recv().await {
+            if write.data(&keys[..]).await.is_err() {
+                return;
+            }
+        }
     }
     let _ = write.eof().await;
 }

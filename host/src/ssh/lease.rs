@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::error::Endpoint;
-use super::pool::Place;
+use super::pool::{Next, Place};
 use super::session::{ServerKey, Session};
 
 /// How long it may take to hand the goodbye to the connection's task, which stands still while somebody does not read.
@@ -26,6 +26,7 @@ pub struct Lease {
     running: bool,
     /// Owns what is left to do after a drop.
     tracker: TaskTracker,
+    next_after: Duration,
     runtime: Handle,
 }
 
@@ -36,10 +37,16 @@ struct Parts {
 }
 
 impl Lease {
-    pub(super) fn new(at: Arc<Endpoint>, channel: Channel<Msg>, place: Place<Session>, tracker: TaskTracker) -> Self {
+    pub(super) fn new(
+        at: Arc<Endpoint>,
+        channel: Channel<Msg>,
+        place: Place<Session>,
+        tracker: TaskTracker,
+        next_after: Duration,
+    ) -> Self {
         let (read, write) = channel.split();
         let parts = Some(Parts { read, write, place });
-        Lease { at, parts, closed: false, running: false, tracker, runtime: Handle::current() }
+        Lease { at, parts, closed: false, running: false, tracker, next_after, runtime: Handle::current() }
     }
 
     /// The server, as errors name it.
@@ -65,6 +72,12 @@ impl Lease {
     /// The server has closed the channel, so dropping the lease has nothing to close.
     pub fn mark_closed(&mut self) {
         self.closed = true;
+    }
+
+    /// For opening the next channel on the same connection while this one is in use. `None` never happens while the lease
+    /// lives.
+    pub(super) fn next(&self) -> Option<Next> {
+        self.parts.as_ref().map(|parts| Next::new(parts.place.ahead(), self.tracker.clone(), self.next_after))
     }
 
     /// Something runs on the channel from now on: a drop asks it to end (TERM) before it closes the channel.

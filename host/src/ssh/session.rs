@@ -56,6 +56,8 @@ pub struct ServerKey {
 struct Link {
     handle: Handle<Client>,
     key: Arc<OnceLock<ServerKey>>,
+    /// Of this connection alone: what runs through a jump server is its own, too.
+    traffic: Arc<Traffic>,
     /// Fires when the connection has ended, for whatever reason.
     ended: CancellationToken,
     /// Cuts the stream when the link is dropped, so that nothing of it stays.
@@ -127,14 +129,15 @@ async fn connect_hop(
     let client = Client { pin: target.pin.clone(), known, shown: Arc::clone(&key), _ended: ended.clone().drop_guard() };
     // From here on giving up, also by being dropped, cuts the stream.
     let guard = cut.clone().drop_guard();
-    let mut handle = match through {
+    let (mut handle, traffic) = match through {
         None => {
             let addresses = bounds.step(&at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
             let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
             let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
             let stream = bounds.step(&at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
             let stream = stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })?;
-            handshake(config, Wire::new(stream, traffic.clone(), cut), client, &at, bounds).await?
+            let handle = handshake(config, Wire::new(stream, traffic.clone(), cut), client, &at, bounds).await?;
+            (handle, traffic.clone())
         }
         Some((hop, by)) => {
             let open = hop.handle.channel_open_direct_tcpip(target.host.as_str(), target.port.into(), "127.0.0.1", 0);
@@ -146,11 +149,12 @@ async fn connect_hop(
             })?;
             // The bytes are counted once, where they leave this machine.
             let inner = Arc::new(Traffic::default());
-            handshake(config, Wire::new(channel.into_stream(), inner, cut), client, &at, bounds).await?
+            let wire = Wire::new(channel.into_stream(), inner.clone(), cut);
+            (handshake(config, wire, client, &at, bounds).await?, inner)
         }
     };
     bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at)).await??;
-    Ok(Link { handle, key, ended, _cut: guard })
+    Ok(Link { handle, key, traffic, ended, _cut: guard })
 }
 
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -231,6 +235,16 @@ impl Session {
     /// Fires when the connection has ended.
     pub fn ended(&self) -> CancellationToken {
         self.link.ended.clone()
+    }
+
+    /// Whether the target itself was heard within `time`.
+    pub fn was_heard_within(&self, time: Duration) -> bool {
+        self.link.traffic.was_heard_within(time)
+    }
+
+    /// Has the target answer, through everything that lies between (RFC 4254, 4).
+    pub async fn ping(&self) -> Result<(), russh::Error> {
+        self.link.handle.send_ping().await
     }
 
     /// A channel was closed from our side, before the server did.

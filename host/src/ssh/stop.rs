@@ -20,7 +20,7 @@ pub const SIGNALS: [(Sig, &str, Duration); 3] = [
 ];
 
 /// How long the second channel may take for its three signals.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What the second channel may print before it is not believed to be ours.
 const PRINTS: usize = 256;

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use russh::ChannelStream;
 use russh::client::Msg;
@@ -29,6 +29,21 @@ const QUICK_READS: u64 = 64;
 pub struct Traffic {
     pub received: AtomicU64,
     pub sent: AtomicU64,
+    /// When something was received last, in milliseconds since 1970.
+    heard: AtomicU64,
+}
+
+impl Traffic {
+    /// Whether something was received within `time`, by the wall clock: the monotonic one stands still while a laptop
+    /// sleeps, and connections die just then.
+    pub fn was_heard_within(&self, time: Duration) -> bool {
+        let silence = now_ms().checked_sub(self.heard.load(Ordering::Relaxed));
+        silence.is_some_and(|silence| u128::from(silence) <= time.as_millis())
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// The host's addresses, without duplicates, in the resolver's order (RFC 6724).
@@ -121,6 +136,7 @@ impl<S: Below> AsyncRead for Wire<S> {
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = result {
             self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+            self.traffic.heard.store(now_ms(), Ordering::Relaxed);
             if self.reads < QUICK_READS {
                 self.reads += 1;
                 self.stream.acknowledge();

@@ -51,8 +51,9 @@ fn pool(core: &Arc<Core>) -> Box<dyn Tool> {
                     for connection in &server.connections {
                         let free = connection.capacity.saturating_sub(connection.channels);
                         text.push_str(&format!(
-                            "  {} channels in use, {free} free, up {} s, {} bytes in, {} out, keep-alive {}\n",
+                            "  {} channels in use, {} opened ahead, {free} free, up {} s, {} bytes in, {} out, keep-alive {}\n",
                             connection.channels,
+                            connection.ready,
                             connection.age_s,
                             connection.bytes_in,
                             connection.bytes_out,

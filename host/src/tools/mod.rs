@@ -50,6 +50,8 @@ pub enum Work {
 
 /// What a job needs beside its tool and its arguments.
 pub struct JobWork {
+    /// The arguments as they are kept with the job.
+    pub arguments: Map<String, Value>,
     /// The server that it is about, for history and statistics.
     pub server: Option<String>,
     /// Where it is about several: the words that name them, as `Servers::select` reads them: all must be known before there is a job.

@@ -66,12 +66,14 @@ impl Tool for PluginTool {
             .and_then(|name| arguments.get(name))
             .and_then(Value::as_str)
             .map(str::to_owned);
+        let recorded = arguments.clone();
         let plugins = Arc::clone(&self.plugins);
         let (plugin, tool) = (self.plugin.clone(), self.spec.name.clone());
         let run = move |call| async move { plugins.call(&plugin, &tool, arguments, call).await }.boxed();
         Ok(match self.spec.execution {
             Execution::Direct => Work::Direct(Box::new(run)),
             Execution::Job => Work::Job(JobWork {
+                arguments: recorded,
                 server,
                 servers: Vec::new(),
                 rappel: None,

@@ -77,7 +77,7 @@ impl Registry {
     /// Calls a tool and waits for its answer, or for as long as a client should have to wait.
     pub async fn call(&self, name: &str, arguments: Map<String, Value>, request: Request) -> Result<Reply, Problem> {
         let Some(tool) = self.tools.get(name) else { return Err(self.unknown(name)) };
-        match tool.prepare(arguments.clone())? {
+        match tool.prepare(arguments)? {
             Work::Direct(run) => {
                 let call = Call {
                     cancel: request.cancel.clone(),
@@ -98,7 +98,7 @@ impl Registry {
                 let new = NewJob {
                     tool: spec.name.clone(),
                     server: work.server.clone(),
-                    arguments,
+                    arguments: work.arguments.clone(),
                     caller: request.caller.to_string(),
                     origin: spec.origin.to_string(),
                     rappel: work.rappel,
@@ -134,7 +134,7 @@ impl Registry {
 }
 
 /// Kept beside the families: a test compares it with what they register.
-const CORE_NAMES: [&str; 17] = [
+const CORE_NAMES: [&str; 19] = [
     "help",
     "plugin_list",
     "pool_stats",
@@ -145,6 +145,8 @@ const CORE_NAMES: [&str; 17] = [
     "system_diagnostics",
     "task_cancel",
     "task_exec",
+    "task_exec_interactive",
+    "task_exec_sequence",
     "task_history",
     "task_logs",
     "task_output",

@@ -96,6 +96,10 @@ pub trait JobArguments {
     fn check(&self) -> Result<(), Problem> {
         Ok(())
     }
+    /// The arguments as they are kept with the job: without what must not lie on disk.
+    fn recorded(arguments: Map<String, Value>) -> Map<String, Value> {
+        arguments
+    }
     /// The one server that the job is about.
     fn server(&self) -> Option<String>;
     /// What the arguments name beside that: servers, or words that mean several.
@@ -135,10 +139,12 @@ where
     }
 
     fn prepare(&self, arguments: Map<String, Value>) -> Result<Work, Problem> {
+        let recorded = A::recorded(arguments.clone());
         let arguments = decode::<A>(&self.tool.spec, arguments)?;
         arguments.check()?;
         let run = Arc::clone(&self.tool.run);
         Ok(Work::Job(JobWork {
+            arguments: recorded,
             server: arguments.server(),
             servers: arguments.servers(),
             rappel: arguments.rappel(),

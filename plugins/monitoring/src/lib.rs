@@ -1,9 +1,11 @@
 //! How a server is doing: which commands are run, and which answer they make.
 //!
-//! What the commands print is read in `parse`, how it is judged and told is in `report`. No state is kept between calls.
+//! This is `get_system_resources`: what its commands print is read in `parse`, how it is judged and told is in `report`. The
+//! other tool is in `services`. No state is kept between calls.
 
 mod parse;
 mod report;
+mod services;
 
 use std::collections::BTreeMap;
 
@@ -16,13 +18,13 @@ pub struct Monitoring;
 
 impl Plugin for Monitoring {
     fn describe() -> Description {
-        Description::new("monitoring", env!("CARGO_PKG_VERSION"), "How a server is doing, from its /proc and df.")
+        let description = Description::new("monitoring", env!("CARGO_PKG_VERSION"), "How a server is doing.")
             .tool(
                 Tool::new(
                     "get_system_resources",
                     "System resources",
                     "How a server is doing: CPU, load, memory, swap, disks, uptime, OS, busiest processes; what is wrong \
-                     comes first. Not for services or logs. Changes nothing.",
+                     comes first. Not for services or logs.",
                     get_system_resources,
                 )
                 .read_only()
@@ -32,7 +34,8 @@ impl Plugin for Monitoring {
             .wants_exec(&["sh", "-c", FACTS], "Prints files about the system, its memory, mounts and user names.")
             .wants_exec(&["sh", "-c", SAMPLE], "Prints CPU times and the list of processes twice, half a second apart.")
             .wants_exec(&["df", "-P", "-k"], "Prints how full the disks are.")
-            .wants_exec(&["df", "-P", "-i"], "Prints how many inodes of the disks are used.")
+            .wants_exec(&["df", "-P", "-i"], "Prints how many inodes of the disks are used.");
+        services::describe(description)
     }
 }
 

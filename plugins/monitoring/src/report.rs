@@ -6,22 +6,28 @@ use orchestrator_sdk::prelude::*;
 
 use crate::parse::{Cpu, Filesystem, Memory, Os, Process, Swap};
 
-/// How a server is doing. What could not be found out is absent, with a line in `notes`.
+/// How a server is doing. What could not be found out is absent, with a line in `notes`. The schema names the main members
+/// only, to be short.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Resources {
     pub alias: String,
     /// What is wrong, the worst kind first; empty when nothing is.
     pub warnings: Vec<String>,
+    #[schemars(skip)]
     pub os: Option<Os>,
+    #[schemars(skip)]
     pub uptime_seconds: Option<u64>,
     pub cpu: Option<Cpu>,
     /// Over 1, 5 and 15 minutes.
+    #[schemars(skip)]
     pub load_average: Option<[f64; 3]>,
     pub memory: Option<Memory>,
+    #[schemars(skip)]
     pub swap: Option<Swap>,
     pub filesystems: Option<Vec<Filesystem>>,
     /// The busiest.
     pub processes: Option<Vec<Process>>,
+    #[schemars(skip)]
     pub notes: Vec<String>,
 }
 
@@ -146,7 +152,7 @@ fn cores(count: usize) -> String {
 }
 
 /// Bytes in the binary unit that fits, to one decimal.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
@@ -160,7 +166,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// The two greatest units.
-fn duration(seconds: u64) -> String {
+pub fn duration(seconds: u64) -> String {
     let units = [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("min", seconds / 60 % 60)];
     let mut text = String::new();
     for (unit, count) in units.into_iter().skip_while(|(_, count)| *count == 0).take(2) {

@@ -1,5 +1,9 @@
 //! `task_exec echo hi` through the program, and the same over a bare russh channel, in turns, on the same sshd.
 
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +14,7 @@ use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_s
 use serde_json::json;
 
 use crate::client::{Client, Launch};
+use crate::far::Far;
 use crate::place::Place;
 use crate::sshd::Sshd;
 
@@ -18,12 +23,58 @@ use super::{Figure, spread};
 const WARM_UP: usize = 20;
 const ROUNDS: usize = 200;
 
+/// What one commit of a job's state writes, as `strace` shows it.
+const PAGES: usize = 9;
+const PAGE: usize = 4096;
+const FILE_PAGES: usize = 1024;
+
+/// Round trips as they are within a continent, across an ocean, and round the world.
+const ROUND_TRIPS: [(&str, &str, u64); 3] = [
+    ("task_exec at 20 ms round trip", "the same over a bare channel at 20 ms", 20),
+    ("task_exec at 50 ms round trip", "the same over a bare channel at 50 ms", 50),
+    ("task_exec at 150 ms round trip", "the same over a bare channel at 150 ms", 150),
+];
+const FAR_ROUNDS: usize = 15;
+
+/// A far server: the command's own time is what a near one takes, so what is left is the way.
+pub async fn measure_far() -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for (name, bare_name, millis) in ROUND_TRIPS {
+        let sshd = Sshd::start().await?;
+        let near = connect(&sshd, sshd.address).await?;
+        let far = Far::start(sshd.address, Duration::from_millis(millis)).await?;
+        let place = Place::new()?;
+        let program = Launch::new(&place).start().await?;
+        add(&program, &sshd, far.address.port()).await?;
+        let bare = connect(&sshd, far.address).await?;
+        let (mut through, mut direct, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..2 + FAR_ROUNDS {
+            let times = (time_program(&program).await?, time_bare(&bare).await?, time_bare(&near).await?);
+            if round >= 2 {
+                through.push(times.0);
+                direct.push(times.1);
+                own.push(times.2);
+            }
+        }
+        program.close().await?;
+        let (through, direct, own) = (spread(&through).median, spread(&direct).median, spread(&own).median);
+        let trips = |time: f64| (time - own) / millis as f64;
+        figures.push(
+            Figure::new(name, trips(through), "round trips")
+                .target(1.4)
+                .note(format!("{through:.1} ms, of which {own:.1} ms are the command's own")),
+        );
+        figures.push(Figure::new(bare_name, trips(direct), "round trips").note(format!("{direct:.1} ms")));
+    }
+    Ok(figures)
+}
+
 pub async fn measure() -> Result<Vec<Figure>> {
     let sshd = Sshd::start().await?;
     let place = Place::new()?;
     let program = Launch::new(&place).start().await?;
-    add(&program, &sshd).await?;
-    let bare = connect(&sshd).await?;
+    add(&program, &sshd, sshd.port()).await?;
+    let bare = connect(&sshd, sshd.address).await?;
     let (mut through, mut direct) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
         let one = time_program(&program).await?;
@@ -34,6 +85,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
         }
     }
     program.close().await?;
+    let syncs = spread(&time_commits(&place.data())?);
     let (through, direct) = (spread(&through), spread(&direct));
     Ok(vec![
         Figure::new("warm task_exec", through.median, "ms")
@@ -42,13 +94,37 @@ pub async fn measure() -> Result<Vec<Figure>> {
         Figure::new("what the program adds", through.median - direct.median, "ms")
             .target(1.0)
             .note(format!("{:.2} times the bare channel", through.median / direct.median)),
+        Figure::new("of which this disk syncs two commits", syncs.median, "ms")
+            .note(format!("twice {PAGES} pages and fdatasync, p95 {:.2} ms", syncs.p95)),
     ])
 }
 
-/// Registers the sshd as `box`.
-pub(super) async fn add(program: &Client, sshd: &Sshd) -> Result<()> {
+/// What the disk alone takes for the two commits of a job: as many pages, as scattered, as the database writes.
+fn time_commits(folder: &Path) -> Result<Vec<Duration>> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&vec![0; PAGE * FILE_PAGES])?;
+    file.sync_data()?;
+    let page = [1; PAGE];
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        let started = Instant::now();
+        for commit in 0..2 {
+            for number in 0..PAGES {
+                // Steps of a prime number visit every page and no two neighbours.
+                let place = ((round * 2 + commit) * PAGES + number) * 37 % FILE_PAGES;
+                file.write_all_at(&page, (place * PAGE) as u64)?;
+            }
+            file.sync_data()?;
+        }
+        times.push(started.elapsed());
+    }
+    Ok(times)
+}
+
+/// Registers the sshd as `box`, at a port of its own or of a proxy.
+pub(super) async fn add(program: &Client, sshd: &Sshd, port: u16) -> Result<()> {
     let server = json!({
-        "alias": "box", "host": "127.0.0.1", "port": sshd.port(), "user": sshd.user,
+        "alias": "box", "host": "127.0.0.1", "port": port, "user": sshd.user,
         "keyPath": sshd.client_key.path, "hostKey": sshd.fingerprint(),
     });
     program.call("server_add", server).await?.ok()?;
@@ -96,9 +172,9 @@ impl client::Handler for Pinned {
     }
 }
 
-async fn connect(sshd: &Sshd) -> Result<Handle<Pinned>> {
+async fn connect(sshd: &Sshd, address: SocketAddr) -> Result<Handle<Pinned>> {
     let config = client::Config { nodelay: true, ..client::Config::default() };
-    let mut session = client::connect(Arc::new(config), sshd.address, Pinned(sshd.fingerprint().to_owned())).await?;
+    let mut session = client::connect(Arc::new(config), address, Pinned(sshd.fingerprint().to_owned())).await?;
     let key = load_secret_key(&sshd.client_key.path, None).context("reading the client key")?;
     let login = session.authenticate_publickey(&sshd.user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await?;
     ensure!(login.success(), "sshd refuses the key of the bench");

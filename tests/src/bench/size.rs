@@ -35,7 +35,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
 /// A program that has listed its tools and called a plugin, and the list.
 async fn use_once(place: &Place, sshd: &Sshd) -> Result<(Client, Value)> {
     let program = Launch::new(place).start().await?;
-    exec::add(&program, sshd).await?;
+    exec::add(&program, sshd, sshd.port()).await?;
     let list = program.request("tools/list", json!({})).await?;
     program.call("get_system_resources", json!({"alias": "box"})).await?.ok()?;
     Ok((program, list))

@@ -33,6 +33,7 @@ async fn figures() -> Result<Vec<Figure>> {
     let mut figures = bench::start::measure().await?;
     figures.extend(bench::bridge::measure().await?);
     figures.extend(bench::exec::measure().await?);
+    figures.extend(bench::exec::measure_far().await?);
     figures.extend(bench::plugin::measure().await?);
     figures.extend(bench::size::measure().await?);
     Ok(figures)

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::faults::Stall;
+use super::faults::{Refuse, Stall};
 use super::{Shared, Wire};
 
 /// Serves a channel until the client closes it or its command has ended.
@@ -34,6 +34,10 @@ pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, shared: Arc<Sha
                 shared.saw(|seen| seen.commands.push(line.clone()));
                 if shared.faults().stall == Some(Stall::Exec) {
                     std::future::pending::<()>().await;
+                }
+                if shared.faults().refuse == Some(Refuse::Exec) {
+                    let _ = handle.channel_failure(id).await;
+                    break;
                 }
                 let Ok(child) = start(&line, environment) else {
                     let _ = handle.channel_failure(id).await;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, server};
+use russh::{Channel, ChannelOpenFailure, server};
 use tokio::task::JoinSet;
 
-use super::faults::Stall;
+use super::faults::{Refuse, Stall};
 use super::{Shared, Wire, channel};
 
 /// One connection. Its channels are tasks that end with it.
@@ -68,6 +68,10 @@ impl server::Handler for Handler {
                 std::future::pending::<()>().await;
                 drop(reply);
             });
+            return Ok(());
+        }
+        if self.shared.faults().refuse == Some(Refuse::Channel) {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         }
         reply.accept().await;

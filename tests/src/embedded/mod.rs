@@ -15,11 +15,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
-use russh::server;
+use russh::{Limits, server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use faults::{Faults, Stall};
+pub use faults::{Faults, Refuse, Stall};
+
+/// Time alone is no reason for new keys: no test takes so long.
+const REKEY_TIME: Duration = Duration::from_secs(3600);
+/// What OpenSSH grants a client on a channel.
+const WINDOW: u32 = 2 << 20;
 
 /// Who may log in.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +76,8 @@ impl Embedded {
             auth_rejection_time: Duration::from_millis(10),
             auth_rejection_time_initial: Some(Duration::ZERO),
             nodelay: true,
+            limits: faults.rekey_after.map_or_else(Limits::default, |bytes| Limits::new(bytes, bytes, REKEY_TIME)),
+            window_size: faults.window.unwrap_or(WINDOW),
             ..server::Config::default()
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the embedded SSH server")?;
@@ -129,6 +136,9 @@ async fn serve(stream: TcpStream, config: Arc<server::Config>, shared: Arc<Share
     if shared.faults().stall == Some(Stall::Banner) {
         // The connection is open and silent until the client gives up or the server goes.
         std::future::pending::<()>().await;
+    }
+    if let Some(time) = shared.faults().slow_to_accept {
+        tokio::time::sleep(time).await;
     }
     let handler = handler::Handler::new(shared, wire);
     if let Ok(session) = server::run_stream(config, stream, handler).await {

@@ -1,6 +1,7 @@
 //! The embedded server seen through russh's own client: it must be right before anything else is tested against it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
@@ -43,7 +44,7 @@ async fn login(server: &Embedded) -> Result<Handle<Anything>> {
     Ok(session)
 }
 
-async fn run(session: &Handle<Anything>, command: &str, stdin: &[u8], signal: Option<Sig>) -> Result<Run> {
+async fn run<H: client::Handler>(session: &Handle<H>, command: &str, stdin: &[u8], signal: Option<Sig>) -> Result<Run> {
     let mut channel = session.channel_open_session().await?;
     channel.exec(true, command).await?;
     channel.data(stdin).await?;
@@ -154,5 +155,54 @@ async fn a_channel_is_closed_without_a_status() -> Result<()> {
     let run = run(&session, "echo done", b"", None).await?;
     assert_eq!(run.stdout, b"done\n");
     assert_eq!(run.status, None);
+    Ok(())
+}
+
+/// Counts the key exchanges of its connection.
+struct Counting(Arc<AtomicUsize>);
+
+impl client::Handler for Counting {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        Ok(true)
+    }
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        _names: &russh::Names,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn keys_are_exchanged_anew_in_the_middle_of_an_output() -> Result<()> {
+    let accounts = Accounts { user: "ada".into(), password: Some("engine".into()), keys: vec![] };
+    let faults = Faults { rekey_after: Some(100_000), ..Faults::default() };
+    let server = Embedded::start_with(accounts, faults).await?;
+    let exchanges = Arc::new(AtomicUsize::new(0));
+    let mut session = client::connect(Arc::default(), server.address, Counting(exchanges.clone())).await?;
+    assert!(session.authenticate_password("ada", "engine").await?.success());
+    let run = run(&session, "head -c 2000000 /dev/zero", b"", None).await?;
+    assert_eq!(run.stdout.len(), 2_000_000);
+    let exchanges = exchanges.load(Ordering::SeqCst);
+    assert!(exchanges > 3, "only {exchanges} key exchanges");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_step_is_refused_on_demand() -> Result<()> {
+    let (server, _) = server().await?;
+    let session = login(&server).await?;
+    server.set_faults(Faults { refuse: Some(Refuse::Channel), ..Faults::default() });
+    assert!(session.channel_open_session().await.is_err());
+    server.set_faults(Faults { refuse: Some(Refuse::Exec), ..Faults::default() });
+    let mut channel = session.channel_open_session().await?;
+    channel.exec(true, "echo hi").await?;
+    assert!(matches!(channel.wait().await, Some(ChannelMsg::Failure)));
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,9 +108,19 @@ impl Output {
     pub async fn render_stream(&self, stream: Stream, limit: usize) -> Result<Shown, Problem> {
         let (id, counts) = (self.id, self.counts.of(stream));
         self.with(stream, move |source| {
-            let mut shown = render(source, id, stream, limit)?;
+            let mut shown = render(source, 0..source.len(), id, stream, limit)?;
             note_dropped(&mut shown, counts);
             Ok(shown)
+        })
+        .await
+    }
+
+    /// These bytes of one stream in at most `limit` characters beside the marker.
+    pub async fn render_part(&self, stream: Stream, part: Range<u64>, limit: usize) -> Result<Shown, Problem> {
+        let id = self.id;
+        self.with(stream, move |source| {
+            let end = part.end.min(source.len());
+            render(source, part.start.min(end)..end, id, stream, limit)
         })
         .await
     }
@@ -212,31 +223,34 @@ fn share(limit: usize, [first, second]: [usize; 2]) -> [usize; 2] {
     [one, second.min(limit - one)]
 }
 
-fn render(source: &Source, id: JobId, stream: Stream, limit: usize) -> io::Result<Shown> {
-    let len = source.len();
+fn render(source: &Source, part: Range<u64>, id: JobId, stream: Stream, limit: usize) -> io::Result<Shown> {
+    let Range { start, end } = part;
+    let read = |from: u64, length: usize| {
+        source.read(from, length.min(usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX)))
+    };
     // A character has at most four bytes; colours can make it more, and then the cut comes a little early.
     let window = limit.saturating_mul(4);
-    if len <= window as u64 {
-        let text = clean(&source.read(0, window)?);
+    if end - start <= window as u64 {
+        let text = clean(&read(start, window)?);
         if text.chars().count() <= limit {
             return Ok(Shown { text, omitted: 0 });
         }
     }
     let half = limit / 2;
-    let first = source.read(0, half.saturating_mul(4))?;
+    let first = read(start, half.saturating_mul(4))?;
     let first = first.get(..show::head(&first, half)).unwrap_or_default();
-    let from = len.saturating_sub(half as u64 * 4).max(first.len() as u64);
-    let last = source.read(from, half.saturating_mul(4))?;
+    let next = start + first.len() as u64;
+    let from = end.saturating_sub(half as u64 * 4).max(next);
+    let last = read(from, half.saturating_mul(4))?;
     let last = last.get(last.len() - show::tail(&last, half).min(last.len())..).unwrap_or_default();
-    let omitted = len.saturating_sub(first.len() as u64 + last.len() as u64);
+    let omitted = (end - next).saturating_sub(last.len() as u64);
     let mut text = clean(first);
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     text.push_str(&format!(
-        "[… {omitted} bytes left out; read them with task_output (id {id}, stream {}, offset {}) …]\n",
+        "[… {omitted} bytes left out; read them with task_output (id {id}, stream {}, offset {next}) …]\n",
         stream_name(stream),
-        first.len()
     ));
     text.push_str(&clean(last));
     Ok(Shown { text, omitted })

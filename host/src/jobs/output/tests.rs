@@ -175,3 +175,27 @@ async fn the_last_lines_and_the_matching_ones_are_found() {
     assert_eq!(error.code, crate::error::Code::InvalidArgument);
     assert_eq!(output.grep(Stream::Stderr, ".", 0, 1).await.unwrap(), Matches { lines: Vec::new(), next: None });
 }
+
+#[tokio::test]
+async fn a_part_is_shown_like_a_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(&directory);
+    let numbers: String = (0..30_000).map(|number| format!("{number}\n")).collect();
+    for text in ["first\n", &numbers, "é\n"] {
+        spool.write(Stream::Stdout, text.as_bytes()).await;
+    }
+    let output = spool.output();
+    let end = 6 + numbers.len() as u64;
+    let part = |part, limit| output.render_part(Stream::Stdout, part, limit);
+    assert_eq!(part(0..6, 100).await.unwrap().text, "first\n");
+    assert_eq!(part(0..1, 100).await.unwrap(), Shown { text: "f".to_owned(), omitted: 0 });
+    assert_eq!(part(end..end + 100, 100).await.unwrap().text, "é\n");
+    assert_eq!(part(5..5, 100).await.unwrap(), Shown::default());
+    let cut = part(6..end, 100).await.unwrap();
+    assert!(cut.text.starts_with("0\n1\n") && cut.text.ends_with("29999\n"), "{}", cut.text);
+    let offset: u64 = cut.text.split("offset ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
+    let next = output.page(Stream::Stdout, offset, 10).await.unwrap().text;
+    let before = cut.text.lines().take_while(|line| !line.starts_with('[')).last().unwrap();
+    let expected: u32 = before.parse::<u32>().unwrap() + 1;
+    assert!(next.starts_with(&format!("{expected}\n")), "{next:?} behind {before:?}");
+}

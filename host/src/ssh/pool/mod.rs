@@ -2,24 +2,26 @@
 //!
 //! Not the bookkeeping of who waits for what (`places`) and not what is done with a channel (`exec`).
 
+mod channel;
 mod places;
+mod spare;
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use russh::Channel;
-use russh::client::Msg;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::channel::Trouble;
 pub use self::places::Place;
 use self::places::{Connection, Grant, Opening, Places};
+pub use self::spare::Next;
+use self::spare::Spare;
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
 use super::host_key::HostKeys;
@@ -30,14 +32,21 @@ use crate::call::Call;
 use crate::config::Settings;
 use crate::error::Problem;
 
-/// A connection that does not answer a channel open within this time gets no more of them.
-const CHANNEL_LIMIT: Duration = Duration::from_secs(15);
 /// A server that refuses channels on an idle connection is asked again for this long: it may be late in freeing old ones.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+/// How often a call tries to connect.
+const ATTEMPTS: u32 = 3;
+/// Before the second attempt, give or take half of it; three times as long before the third.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a shutdown waits for goodbyes.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The operator's limits, per server.
+/// Where a round trip takes less, opening a channel costs a call nothing, since its record is being committed meanwhile.
+const NEXT_AFTER: Duration = Duration::from_millis(5);
+/// Long enough for calls that follow each other, too short for much to happen to a connection.
+const TRUSTED_SILENCE: Duration = Duration::from_secs(10);
+
+/// The limits, per server.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
     pub max_connections: usize,
@@ -45,6 +54,10 @@ pub struct PoolSettings {
     pub min_connections: usize,
     pub idle_timeout: Duration,
     pub keep_alive_interval: Option<Duration>,
+    /// A connection that was silent for longer has to answer once more before a command is sent on it.
+    pub trusted_silence: Duration,
+    /// The next channel is opened ahead when a command has run for so long.
+    pub next_after: Duration,
 }
 
 impl From<&Settings> for PoolSettings {
@@ -54,6 +67,8 @@ impl From<&Settings> for PoolSettings {
             min_connections: settings.min_connections_per_server,
             idle_timeout: settings.idle_timeout,
             keep_alive_interval: settings.keep_alive_interval,
+            trusted_silence: TRUSTED_SILENCE,
+            next_after: NEXT_AFTER,
         }
     }
 }
@@ -83,6 +98,8 @@ impl Drop for Inner {
 }
 
 impl Connection for Session {
+    type Spare = Spare;
+
     fn is_closed(&self) -> bool {
         Session::is_closed(self)
     }
@@ -103,6 +120,8 @@ pub struct ServerStats {
 pub struct ConnectionStats {
     /// In use now.
     pub channels: usize,
+    /// Opened ahead for the next calls.
+    pub ready: usize,
     /// How many channels it is given at most, as far as learned.
     pub capacity: usize,
     pub age_s: u64,
@@ -143,12 +162,37 @@ impl Pool {
         places
     }
 
-    /// Opens a session channel on a connection to `alias`.
+    /// Opens a session channel on a connection to `alias`. What failed on the way and may succeed a moment later is tried
+    /// up to [`ATTEMPTS`] times: nothing was run yet, so nobody can tell but by the time it takes.
     ///
     /// `target` is asked for only when a new connection is made, so that secrets are resolved no earlier and no more often.
     /// Waits within the call's deadline and until it is cancelled; a new connection takes at most
     /// [`CONNECT_LIMIT`](session::CONNECT_LIMIT). Dropping the future gives back whatever it held.
     pub async fn channel<F, T>(&self, alias: &str, target: F, call: &Call) -> Result<Lease, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let mut attempts = 1;
+        loop {
+            match self.try_channel(alias, &target, call).await {
+                Err(error) if attempts < ATTEMPTS && is_passing(&error) => {
+                    // Calls that failed together don't come back together.
+                    let pause = RETRY_PAUSE * 3u32.pow(attempts - 1);
+                    let waited = sleep(pause.mul_f64(rand::random_range(0.5..1.5)));
+                    if Bounds::of(call).step(&self.places(alias).endpoint(), error.step(), waited).await.is_err() {
+                        return Err(error);
+                    }
+                    attempts += 1;
+                }
+                Err(error @ (SshError::LeftAlone { .. } | SshError::Cancelled { .. })) => return Err(error),
+                Err(source) if attempts > 1 => return Err(SshError::Tried { attempts, source: Box::new(source) }),
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_channel<F, T>(&self, alias: &str, target: &F, call: &Call) -> Result<Lease, SshError>
     where
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
@@ -165,14 +209,14 @@ impl Pool {
             let place = match places.acquire(&bounds, again).await? {
                 Grant::Place(place) => place,
                 Grant::Failed(error) => return Err(error),
-                Grant::Open(opening) => match self.open(&places, opening, &target, &bounds).await? {
+                Grant::Open(opening) => match self.open(&places, opening, target, &bounds).await? {
                     Some(place) => place,
                     None => continue,
                 },
             };
             let at = places.endpoint();
             let fresh = place.fresh;
-            match self.open_channel(&at, place, &bounds).await {
+            match channel::open(&at, place, &bounds, &self.0).await {
                 Ok(lease) => return Ok(lease),
                 Err(Trouble::Out(error)) => return Err(error),
                 Err(Trouble::Refused { place, cause }) => {
@@ -272,39 +316,6 @@ impl Pool {
         });
     }
 
-    /// Opens the channel. When the caller goes away in between, the channel that may still come is closed.
-    async fn open_channel(&self, at: &Arc<Endpoint>, place: Place<Session>, bounds: &Bounds) -> Result<Lease, Trouble> {
-        let session = place.connection().clone();
-        let open = Box::pin(async move { session.open_channel().await });
-        let mut opening =
-            PendingChannel { at: at.clone(), parts: Some((open, place)), tracker: self.0.tracker.clone() };
-        let limit = bounds.within(CHANNEL_LIMIT);
-        let opened = match limit.step(at, Step::Channel, opening.wait()).await {
-            Ok(opened) => opened,
-            // The call's own end.
-            Err(error @ SshError::Cancelled { .. }) => return Err(Trouble::Out(error)),
-            Err(error) if limit.deadline == bounds.deadline => return Err(Trouble::Out(error)),
-            // Silence. What runs on the connection may go on, but nothing new is tried on it.
-            Err(_) => {
-                return match opening.take_place() {
-                    Some(place) => Err(Trouble::Dead { place, cause: russh::Error::ConnectionTimeout }),
-                    None => Err(Trouble::Out(SshError::PoolClosed { at: at.clone() })),
-                };
-            }
-        };
-        let Some((_, place)) = opening.parts.take() else {
-            return Err(Trouble::Out(SshError::PoolClosed { at: at.clone() }));
-        };
-        match opened {
-            Ok(channel) => {
-                place.succeeded();
-                Ok(Lease::new(at.clone(), channel, place, self.0.tracker.clone()))
-            }
-            Err(cause @ russh::Error::ChannelOpenFailure(_)) => Err(Trouble::Refused { place, cause }),
-            Err(cause) => Err(Trouble::Dead { place, cause }),
-        }
-    }
-
     /// Starts the task that closes idle connections, once.
     fn start_closer(&self) {
         if self.0.closer.swap(true, Ordering::Relaxed) {
@@ -329,6 +340,14 @@ impl Pool {
         }
     }
 
+    /// Has the next call connect at once, however often it failed before.
+    pub fn forgive(&self, alias: &str) {
+        let places = self.servers().get(alias).cloned();
+        if let Some(places) = places {
+            places.forgive();
+        }
+    }
+
     /// Whether a live connection is there.
     pub fn is_connected(&self, alias: &str) -> bool {
         let places = self.servers().get(alias).cloned();
@@ -343,6 +362,7 @@ impl Pool {
             let (links, waiting) = places.usage();
             let connections = links.into_iter().map(|link| ConnectionStats {
                 channels: link.channels,
+                ready: link.ready,
                 capacity: link.capacity,
                 age_s: link.connection.opened.elapsed().as_secs(),
                 idle_s: link.idle_since.map(|since| since.elapsed().as_secs()),
@@ -383,56 +403,14 @@ impl Pool {
     }
 }
 
-/// Why no channel came of a place.
-enum Trouble {
-    /// The call has ended.
-    Out(SshError),
-    Refused {
-        place: Place<Session>,
-        cause: russh::Error,
-    },
-    Dead {
-        place: Place<Session>,
-        cause: russh::Error,
-    },
-}
-
-type OpenFuture = Pin<Box<dyn Future<Output = Result<Channel<Msg>, russh::Error>> + Send>>;
-
-/// A channel that was asked for. The server may open it after the caller has gone, and it would stay open for ever: so the
-/// drop goes on waiting for it in a task, and closes it.
-struct PendingChannel {
-    at: Arc<Endpoint>,
-    parts: Option<(OpenFuture, Place<Session>)>,
-    tracker: TaskTracker,
-}
-
-impl PendingChannel {
-    async fn wait(&mut self) -> Result<Channel<Msg>, russh::Error> {
-        match &mut self.parts {
-            Some((open, _)) => open.await,
-            None => Err(russh::Error::Inconsistent),
-        }
-    }
-
-    fn take_place(&mut self) -> Option<Place<Session>> {
-        self.parts.take().map(|(_, place)| place)
-    }
-}
-
-impl Drop for PendingChannel {
-    fn drop(&mut self) {
-        let Some((open, place)) = self.parts.take() else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (at, tracker) = (self.at.clone(), self.tracker.clone());
-        self.tracker.spawn_on(
-            async move {
-                if let Ok(Ok(channel)) = tokio::time::timeout(CHANNEL_LIMIT, open).await {
-                    drop(Lease::new(at, channel, place, tracker));
-                }
-            },
-            &runtime,
-        );
+/// Whether a failure may be over in a moment: a server that restarts, one that limits connections for an instant
+/// (MaxStartups), a connection that broke. A refused login is not, and a time-out has taken long enough.
+fn is_passing(error: &SshError) -> bool {
+    match error {
+        SshError::Connect { cause, .. } => cause.kind() != std::io::ErrorKind::TimedOut,
+        SshError::Handshake { .. } | SshError::Lost { .. } => error.is_retryable(),
+        SshError::Jump { source, .. } => is_passing(source),
+        _ => false,
     }
 }
 

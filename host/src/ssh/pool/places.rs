@@ -4,6 +4,11 @@
 //! come, first served, and is handed what he waits for: a place on a connection, the permission to open a connection, or the
 //! error that everybody got who waited for the same connection.
 
+mod ahead;
+mod capacity;
+mod circuit;
+mod opening;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,22 +16,24 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+pub use self::ahead::Ahead;
+use self::capacity::Capacity;
+use self::circuit::Circuit;
+pub use self::opening::Opening;
 use crate::ssh::bounds::Bounds;
 use crate::ssh::error::{Endpoint, SshError, Step};
-use crate::ssh::session::CONNECT_LIMIT;
 
-/// Channels per connection at first. sshd frees its session slots late: with ten allowed, six in flight already get refusals.
-const FIRST_CAPACITY: usize = 4;
-/// OpenSSH's default for `MaxSessions`; more is never tried.
-const MAX_CAPACITY: usize = 10;
 /// A connection that takes longer to come up no longer keeps those who wait for it from opening their own. The same time
 /// passes between two looks at whether a new connection may be tried again.
 const SLOW_CONNECT: Duration = Duration::from_secs(2);
-/// After a connection could not be opened while others live, the server gets this long before the next try.
-const OPEN_PAUSE: Duration = Duration::from_secs(5);
+/// A channel opened ahead that nobody needed for this long is given back to the server.
+const SPARE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a pool shares.
 pub trait Connection: Send + Sync + 'static {
+    /// A channel that was opened ahead; dropping it gives it back to the server, and does nothing else that could wait.
+    type Spare: Send + 'static;
+
     /// Known to be dead.
     fn is_closed(&self) -> bool;
 }
@@ -45,6 +52,7 @@ struct State<C: Connection> {
     /// Connections that are being opened.
     opening: usize,
     capacity: Capacity,
+    circuit: Circuit,
     queue: VecDeque<Waiter<C>>,
     next: u64,
     /// Counted up by `clear`: what was begun before it is not taken in any more.
@@ -53,45 +61,18 @@ struct State<C: Connection> {
     at: Arc<Endpoint>,
 }
 
-struct Link<C> {
+struct Link<C: Connection> {
     id: u64,
     connection: Arc<C>,
     used: usize,
+    /// Opened ahead, at most one. It has a slot of its own at the server, so `used` and this stay within the capacity.
+    spare: Option<C::Spare>,
     idle_since: Instant,
 }
 
 struct Waiter<C: Connection> {
     id: u64,
     reply: oneshot::Sender<Grant<C>>,
-}
-
-/// How many channels a connection is given: learned from the server's refusals, since it does not tell.
-#[derive(Debug)]
-struct Capacity {
-    now: usize,
-    /// Successful opens of the last place in a row.
-    streak: usize,
-    /// How many of them it takes to try one more; doubled by each refusal, so that trying gets rare.
-    wanted: usize,
-}
-
-impl Capacity {
-    fn succeeded(&mut self, used: usize) {
-        if used < self.now {
-            return;
-        }
-        self.streak += 1;
-        if self.streak >= self.wanted && self.now < MAX_CAPACITY {
-            self.now += 1;
-            self.streak = 0;
-        }
-    }
-
-    fn refused(&mut self, others: usize) {
-        self.now = others.clamp(1, self.now);
-        self.streak = 0;
-        self.wanted = (self.wanted * 2).min(4096);
-    }
 }
 
 /// What a caller gets.
@@ -108,15 +89,10 @@ pub struct Place<C: Connection> {
     places: Arc<Places<C>>,
     link: u64,
     connection: Arc<C>,
+    /// Opened before it was needed: the place's own channel, if it is still good.
+    pub spare: Option<C::Spare>,
     /// Taken from a connection that was opened for this caller just now.
     pub fresh: bool,
-    held: bool,
-}
-
-/// The permission to open one connection; given back when dropped.
-pub struct Opening<C: Connection> {
-    places: Arc<Places<C>>,
-    epoch: u64,
     held: bool,
 }
 
@@ -124,6 +100,8 @@ pub struct Opening<C: Connection> {
 pub struct Usage<C> {
     pub connection: Arc<C>,
     pub channels: usize,
+    /// Opened ahead.
+    pub ready: usize,
     pub capacity: usize,
     pub idle_since: Option<Instant>,
 }
@@ -137,7 +115,8 @@ impl<C: Connection> Places<C> {
             state: Mutex::new(State {
                 links: Vec::new(),
                 opening: 0,
-                capacity: Capacity { now: FIRST_CAPACITY, streak: 0, wanted: 16 },
+                capacity: Capacity::default(),
+                circuit: Circuit::default(),
                 queue: VecDeque::new(),
                 next: 0,
                 epoch: 0,
@@ -170,6 +149,10 @@ impl<C: Connection> Places<C> {
                 && let Some(place) = self.take(&mut state)
             {
                 return Ok(Grant::Place(place));
+            }
+            let nobody_else = state.opening == 0 && !state.links.iter().any(|link| !link.connection.is_closed());
+            if nobody_else && let Some(error) = state.circuit.refuses(&state.at, Instant::now()) {
+                return Ok(Grant::Failed(error));
             }
             if self.wants_connection(&state, state.queue.len() + 1) {
                 return Ok(Grant::Open(self.open(&mut state)));
@@ -206,16 +189,18 @@ impl<C: Connection> Places<C> {
             .await?
     }
 
-    /// A free place on the connection that is used least, so that no channel shares more than it must.
+    /// A free place: with a channel that was opened ahead, which saves a round trip, else on the connection that is used
+    /// least, so that no channel shares more than it must.
     fn take(self: &Arc<Self>, state: &mut State<C>) -> Option<Place<C>> {
         let capacity = state.capacity.now;
         let free = state.links.iter_mut().filter(|link| link.used < capacity && !link.connection.is_closed());
-        let link = free.min_by_key(|link| link.used)?;
+        let link = free.min_by_key(|link| (link.spare.is_none(), link.used))?;
         link.used += 1;
         Some(Place {
             places: self.clone(),
             link: link.id,
             connection: link.connection.clone(),
+            spare: link.spare.take(),
             fresh: false,
             held: true,
         })
@@ -272,6 +257,11 @@ impl<C: Connection> Places<C> {
         drop(undeliverable);
     }
 
+    /// Whoever comes next may connect, however often it failed before.
+    pub fn forgive(&self) {
+        self.lock().circuit.succeeded();
+    }
+
     /// Forgets a connection that is dead.
     pub fn forget(self: &Arc<Self>, connection: &Arc<C>) {
         let gone = {
@@ -289,6 +279,7 @@ impl<C: Connection> Places<C> {
             let mut state = self.lock();
             state.epoch += 1;
             state.no_open_before = None;
+            state.circuit.succeeded();
             std::mem::take(&mut state.links)
         };
         self.serve();
@@ -301,11 +292,31 @@ impl<C: Connection> Places<C> {
         drop(queue);
     }
 
-    /// Takes out the connections that were idle for `timeout`, but the last `min`; also says when to look again.
+    /// Takes out the connections that were idle for `timeout`, but the last `min`, and gives back channels that were opened
+    /// ahead for nobody. Also says when to look again: whatever falls idle in the meantime is not due before.
     pub fn expire(&self, timeout: Duration) -> (Vec<Arc<C>>, Option<Instant>) {
-        let mut expired = Vec::new();
-        let mut state = self.lock();
         let now = Instant::now();
+        let mut state = self.lock();
+        let (expired, mut next) = self.expire_connections(&mut state, timeout, now);
+        let patience = timeout.min(SPARE_TIMEOUT);
+        for link in state.links.iter_mut().filter(|link| link.used == 0 && link.spare.is_some()) {
+            let due = link.idle_since + patience;
+            if due <= now {
+                link.spare = None;
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        (expired, next.map(|next| next.min(now + patience)))
+    }
+
+    fn expire_connections(
+        &self,
+        state: &mut State<C>,
+        timeout: Duration,
+        now: Instant,
+    ) -> (Vec<Arc<C>>, Option<Instant>) {
+        let mut expired = Vec::new();
         loop {
             if state.links.len() <= self.min {
                 return (expired, None);
@@ -328,6 +339,7 @@ impl<C: Connection> Places<C> {
         let usage = state.links.iter().map(|link| Usage {
             connection: link.connection.clone(),
             channels: link.used,
+            ready: usize::from(link.spare.is_some()),
             capacity: state.capacity.now,
             idle_since: (link.used == 0).then_some(link.idle_since),
         });
@@ -381,9 +393,15 @@ impl<C: Connection> Place<C> {
     /// with none at all, it is not this place that was one too many.
     pub fn refused(self) -> usize {
         let mut state = self.places.lock();
-        let others = state.links.iter().find(|link| link.id == self.link).map_or(0, |link| link.used.saturating_sub(1));
+        let link = state.links.iter().find(|link| link.id == self.link);
+        let others = link.map_or(0, |link| (link.used + usize::from(link.spare.is_some())).saturating_sub(1));
         state.capacity.refused(others);
         others
+    }
+
+    /// For opening the next channel while this one is in use.
+    pub fn ahead(&self) -> Ahead<C> {
+        Ahead { places: self.places.clone(), link: self.link, connection: self.connection.clone() }
     }
 }
 
@@ -398,81 +416,15 @@ impl<C: Connection> Drop for Place<C> {
             let Some(link) = state.links.iter_mut().find(|link| link.id == self.link) else { return };
             link.used = link.used.saturating_sub(1);
             link.idle_since = Instant::now();
-            link.used == 0 && links > self.places.min
+            // Nobody has used it.
+            if link.spare.is_none() {
+                link.spare = self.spare.take();
+            }
+            link.used == 0 && (links > self.places.min || link.spare.is_some())
         };
         self.places.serve();
         if idle {
             self.places.idle.notify_one();
-        }
-    }
-}
-
-impl<C: Connection> Opening<C> {
-    /// The connection is open: its first place goes to the opener, the others to those who wait. `Err` gives it back, when
-    /// all connections were closed in the meantime.
-    pub fn opened(mut self, connection: C) -> Result<Place<C>, C> {
-        self.held = false;
-        let places = self.places.clone();
-        let place = {
-            let mut state = places.lock();
-            state.opening = state.opening.saturating_sub(1);
-            if state.epoch != self.epoch {
-                return Err(connection);
-            }
-            state.next += 1;
-            let (id, connection) = (state.next, Arc::new(connection));
-            state.no_open_before = None;
-            state.links.push(Link { id, connection: connection.clone(), used: 1, idle_since: Instant::now() });
-            Place { places: places.clone(), link: id, connection, fresh: true, held: true }
-        };
-        places.serve();
-        Ok(place)
-    }
-
-    /// The connection could not be opened. `true`: others live, so the opener goes back to waiting for a place there.
-    /// Else everybody who waited gets the same error: a wrong password is not tried once per waiting call.
-    pub fn failed(mut self, error: &SshError) -> bool {
-        self.held = false;
-        let places = self.places.clone();
-        let mut queue = VecDeque::new();
-        let others = {
-            let mut state = places.lock();
-            state.opening = state.opening.saturating_sub(1);
-            let others = state.links.iter().any(|link| !link.connection.is_closed());
-            if others {
-                state.no_open_before = Some(Instant::now() + OPEN_PAUSE);
-            } else if state.opening == 0 && is_shared(error) {
-                queue = std::mem::take(&mut state.queue);
-            }
-            others
-        };
-        for waiter in queue {
-            // Somebody who has left needs no error.
-            let _ = waiter.reply.send(Grant::Failed(error.clone()));
-        }
-        places.serve();
-        others
-    }
-}
-
-/// Whether an error says something about the server, and not only about the call that was connecting.
-fn is_shared(error: &SshError) -> bool {
-    match error {
-        SshError::Cancelled { .. } => false,
-        SshError::Timeout { after, .. } => *after >= CONNECT_LIMIT,
-        SshError::Jump { source, .. } => is_shared(source),
-        _ => true,
-    }
-}
-
-impl<C: Connection> Drop for Opening<C> {
-    fn drop(&mut self) {
-        if std::mem::take(&mut self.held) {
-            {
-                let mut state = self.places.lock();
-                state.opening = state.opening.saturating_sub(1);
-            }
-            self.places.serve();
         }
     }
 }

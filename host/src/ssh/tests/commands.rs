@@ -24,7 +24,7 @@ async fn standard_input_is_passed_while_output_is_read() {
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     // More than both windows hold: it only comes through when both directions move at once.
     let input: Vec<u8> = (0..6_000_000u32).map(|byte| byte as u8).collect();
-    let request = Request { line: "cat".to_owned(), stdin: Some(input.clone()), pty: false };
+    let request = Request { line: "cat".to_owned(), stdin: Some(input.clone()), pty: false, ..Request::default() };
     let (exit, kept) = run_with(&pool, &fake.target, request, &call()).await.unwrap();
     assert_eq!(exit.code, Some(0));
     assert!(kept.stdout == input, "{} of {} bytes came back", kept.stdout.len(), input.len());
@@ -139,7 +139,7 @@ async fn an_output_that_cannot_be_taken_stops_the_command() {
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     let call = call();
     let lease = pool.channel("fake", || async { Ok(fake.target.clone()) }, &call).await.unwrap();
-    let request = Request { line: "cat".to_owned(), stdin: Some(b"x".to_vec()), pty: false };
+    let request = Request { line: "cat".to_owned(), stdin: Some(b"x".to_vec()), pty: false, ..Request::default() };
     let error = exec(lease, request, &call, &mut Full).await.unwrap_err();
     assert!(error.to_string().contains("the disk is full"), "{error}");
     assert_eq!(Problem::from(error).code, Code::Internal);

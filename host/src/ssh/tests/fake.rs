@@ -20,6 +20,8 @@ pub struct Manners {
     pub max_sessions: usize,
     /// Opening a channel is never answered on the first so many connections.
     pub deaf_connections: usize,
+    /// Closes the channel that is opened as the so manieth, before anything runs on it.
+    pub closes: Option<usize>,
     /// Asks for the password through keyboard-interactive only.
     pub interactive: bool,
     /// Asks this beside the password.
@@ -36,6 +38,8 @@ pub struct Seen {
     pub passwords: AtomicUsize,
     pub refused: AtomicUsize,
     pub open: AtomicUsize,
+    /// Channels that were opened, all in all.
+    pub opened: AtomicUsize,
     pub most_open: AtomicUsize,
     pub signals: Mutex<Vec<String>>,
 }
@@ -186,7 +190,7 @@ impl Handler for Peer {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
         if self.number < self.manners.deaf_connections {
             std::future::pending::<()>().await;
@@ -197,9 +201,16 @@ impl Handler for Peer {
             return Ok(());
         }
         self.channels.insert(channel.id());
+        let number = self.seen.opened.fetch_add(1, Ordering::SeqCst) + 1;
         let open = self.seen.open.fetch_add(1, Ordering::SeqCst) + 1;
         self.seen.most_open.fetch_max(open, Ordering::SeqCst);
+        let id = channel.id();
         reply.accept().await;
+        if self.manners.closes == Some(number) {
+            self.forget(id);
+            let handle = session.handle();
+            tokio::spawn(async move { handle.close(id).await });
+        }
         Ok(())
     }
 
@@ -233,6 +244,18 @@ impl Handler for Peer {
             "signalled" => {
                 session.exit_signal_request(channel, Sig::SEGV, false, "", "")?;
                 self.close(session, channel)?;
+            }
+            // Takes its time, which is not counted as an open channel.
+            "late" => {
+                self.forget(channel);
+                let (handle, rest) = (session.handle(), rest.to_owned());
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    let _ = handle.data(channel, format!("{rest}\n").into_bytes()).await;
+                    let _ = handle.exit_status_request(channel, 0).await;
+                    let _ = handle.eof(channel).await;
+                    handle.close(channel).await
+                });
             }
             // Breaks the connection in the middle of the output.
             "cut" => {

@@ -110,7 +110,8 @@ async fn a_port_that_does_not_speak_ssh_is_told_apart_from_one_that_stalls() {
         }
     });
     let error = run(&pool, &target, "echo x").await.err().unwrap();
-    assert!(matches!(error, SshError::Handshake { .. }), "{error}");
+    let SshError::Tried { attempts: 3, source } = error else { panic!("{error}") };
+    assert!(matches!(*source, SshError::Handshake { .. }), "{source}");
     answering.abort();
 }
 

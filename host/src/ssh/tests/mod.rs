@@ -1,5 +1,6 @@
 //! The wire against servers: one in this process that misbehaves on request, and a real OpenSSH `sshd`.
 
+mod ahead;
 mod commands;
 mod fake;
 mod logins;
@@ -30,12 +31,17 @@ impl OutputSink for Kept {
     }
 }
 
+/// Longer than any test: those that want channels opened ahead say so.
+const NEVER: Duration = Duration::from_secs(3600);
+
 fn settings(max: usize, min: usize) -> PoolSettings {
     PoolSettings {
         max_connections: max,
         min_connections: min,
         idle_timeout: Duration::from_secs(300),
         keep_alive_interval: None,
+        trusted_silence: Duration::from_secs(10),
+        next_after: NEVER,
     }
 }
 

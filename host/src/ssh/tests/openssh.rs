@@ -196,12 +196,13 @@ async fn input_output_terminal_and_time_limits_hold_against_openssh() {
     let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
     let target = sshd.target("key");
     let input: Vec<u8> = (0..5_000_000u32).map(|byte| (byte >> 3) as u8).collect();
-    let cat = Request { line: "cat".to_owned(), stdin: Some(input.clone()), pty: false };
+    let cat = Request { line: "cat".to_owned(), stdin: Some(input.clone()), pty: false, ..Request::default() };
     assert!(run_with(&pool, &target, cat, &call()).await.unwrap().1.stdout == input);
     // Input that is never read does not hold up the end.
-    let ignoring = Request { line: "exit 4".to_owned(), stdin: Some(input), pty: false };
+    let ignoring = Request { line: "exit 4".to_owned(), stdin: Some(input), pty: false, ..Request::default() };
     assert_eq!(run_with(&pool, &target, ignoring, &call()).await.unwrap().0.code, Some(4));
-    let terminal = Request { line: "test -t 0 && test -t 1 && echo tty".to_owned(), stdin: None, pty: true };
+    let terminal =
+        Request { line: "test -t 0 && test -t 1 && echo tty".to_owned(), stdin: None, pty: true, ..Request::default() };
     assert_eq!(run_with(&pool, &target, terminal, &call()).await.unwrap().1.stdout, b"tty\r\n");
     assert_eq!(run(&pool, &target, "kill -9 $$").await.unwrap().0.signal.as_deref(), Some("KILL"));
     let (exit, _) = run(&pool, &target, "sleep 5 & echo started").await.unwrap();
@@ -213,6 +214,28 @@ async fn input_output_terminal_and_time_limits_hold_against_openssh() {
     assert!(stop.confirmed, "{error}");
     assert_eq!(stop.sent.first(), Some(&"INT"));
     assert!(!something_runs("sleep 61.25"), "the command goes on");
+}
+
+#[tokio::test]
+async fn a_command_that_had_its_share_is_stopped_and_that_is_its_end() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
+    let target = sshd.target("key");
+    let share = |seconds, lines| Some(Quota { time: Duration::from_secs(seconds), lines });
+    let endless = Request { quota: share(60, 3), ..request("while :; do echo x; echo y >&2; done") };
+    let (exit, kept) = run_with(&pool, &target, endless, &call()).await.unwrap();
+    let stopped = exit.stopped.unwrap();
+    assert!(stopped.reached == Reached::Lines && stopped.stop.confirmed, "{stopped:?}");
+    assert_eq!(kept.stdout.len() + kept.stderr.len(), 6);
+    let silent = Request { quota: share(1, 3), ..request("printf begun; sleep 62.5; echo late") };
+    let (exit, kept) = run_with(&pool, &target, silent, &call()).await.unwrap();
+    let stopped = exit.stopped.unwrap();
+    assert!(stopped.reached == Reached::Time && stopped.stop.confirmed, "{stopped:?}");
+    assert_eq!(kept.stdout, b"begun");
+    assert!(!something_runs("sleep 62.5"), "the command goes on");
+    let short = Request { quota: share(60, 3), ..request("echo a; exit 3") };
+    let (exit, _) = run_with(&pool, &target, short, &call()).await.unwrap();
+    assert_eq!((exit.code, exit.stopped), (Some(3), None));
 }
 
 /// Whether a process was started with these words.

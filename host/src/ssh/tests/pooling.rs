@@ -7,6 +7,7 @@ use futures::future::join_all;
 
 use super::fake::{Manners, start};
 use super::*;
+use crate::error::Code;
 
 #[tokio::test]
 async fn a_connection_is_reused_and_its_secrets_are_asked_for_once() {
@@ -144,10 +145,9 @@ async fn a_connection_that_does_not_open_channels_is_left_for_another() {
     let fake = start(Manners { deaf_connections: 1, ..Manners::default() }).await;
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     let call = Call::new("test", "test");
-    // A connection that was made for this very call and is silent is an error; it is retryable, nothing was run.
-    let error = run_with(&pool, &fake.target, request("echo x"), &call).await.err().unwrap();
-    assert!(matches!(error, SshError::Lost { step: Step::Channel, .. }) && error.is_retryable(), "{error}");
+    // Nothing was run on it, so nobody notices but by the time it takes.
     run_with(&pool, &fake.target, request("echo x"), &call).await.unwrap();
+    assert_eq!(fake.seen.connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
@@ -196,4 +196,81 @@ async fn a_closed_server_is_connected_to_anew_and_a_closed_pool_is_not() {
     assert_eq!(pool.tasks(), 0);
     let error = run(&pool, &fake.target, "echo x").await.err().unwrap();
     assert!(matches!(error, SshError::PoolClosed { .. }), "{error}");
+}
+
+/// A port where nothing listens: bound and not listened on, so that nobody else gets it.
+fn nobody_listens() -> (socket2::Socket, u16) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_in_a_moment_is_waited_for() {
+    let fake = start(Manners::default()).await;
+    let (socket, port) = nobody_listens();
+    let mut target = fake.target.clone();
+    target.port = port;
+    let pool = Pool::new(settings(5, 1), no_known_hosts());
+    let call = call();
+    let (result, ()) = tokio::join!(run_with(&pool, &target, request("echo x"), &call), async {
+        // The first attempt was refused by now or will find it listening; both are what a restart looks like.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        socket.listen(8).unwrap();
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let to = fake.target.port;
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+    });
+    assert_eq!(result.unwrap().1.stdout, b"x\n");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_tried_three_times_and_then_left_alone() {
+    let fake = start(Manners::default()).await;
+    let (_socket, port) = nobody_listens();
+    let mut target = fake.target.clone();
+    target.port = port;
+    let pool = Pool::new(settings(5, 1), no_known_hosts());
+    let error = run(&pool, &target, "echo x").await.err().unwrap();
+    let SshError::Tried { attempts: 3, source } = &error else { panic!("{error}") };
+    assert!(matches!(**source, SshError::Connect { .. }) && error.is_retryable(), "{error}");
+    let asked = AtomicUsize::new(0);
+    let counted = || async {
+        asked.fetch_add(1, Ordering::SeqCst);
+        Ok(target.clone())
+    };
+    let error = pool.channel("fake", counted, &call()).await.err().unwrap();
+    assert!(matches!(error, SshError::LeftAlone { failures: 3, .. }), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "it was connected to all the same");
+    let problem = Problem::from(error);
+    assert_eq!((problem.code, &problem.details["reason"]), (Code::ConnectionFailed, &"ECONNREFUSED".into()));
+    assert_eq!(problem.details["retry_after_s"], 2);
+    pool.forgive("fake");
+    pool.channel("fake", counted, &call()).await.err().unwrap();
+    assert!(asked.load(Ordering::SeqCst) > 0, "nobody has tried");
+}
+
+#[tokio::test]
+async fn a_refused_login_is_not_tried_again_and_after_three_calls_not_at_all() {
+    let fake = start(Manners::default()).await;
+    let mut target = fake.target.clone();
+    target.logins = vec![Login::Password(zeroize::Zeroizing::new("wrong".to_owned()))];
+    let pool = Pool::new(settings(1, 1), no_known_hosts());
+    for calls in 1..=3 {
+        let error = run(&pool, &target, "echo x").await.err().unwrap();
+        assert!(matches!(error, SshError::Login { .. }), "{error}");
+        assert_eq!(fake.seen.passwords.load(Ordering::SeqCst), calls);
+        // Failures at the same time are one.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let error = run(&pool, &target, "echo x").await.err().unwrap();
+    assert!(matches!(error, SshError::LeftAlone { .. }), "{error}");
+    assert_eq!(fake.seen.passwords.load(Ordering::SeqCst), 3);
 }

@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{ExecResult, INLINE_OUTPUT, render};
+use super::stream::Sharing;
+use super::{ExecResult, INLINE_OUTPUT, is_good, note, render};
 use crate::call::{Call, Reply, Report};
 use crate::capability::{Ends, Excerpt, Shell, Stream};
 use crate::error::{Code, Problem};
@@ -57,6 +58,7 @@ pub(super) async fn run(
     core: Arc<Core>,
     words: &[String],
     shell: Shell,
+    sharing: Option<&Sharing>,
     call: Call,
     spool: Spool,
 ) -> Result<Reply, Problem> {
@@ -65,7 +67,10 @@ pub(super) async fn run(
     let total = aliases.len();
     let limit = INLINE_OUTPUT / total.max(1);
     let mut running = stream::iter(aliases.into_iter().enumerate())
-        .map(|(place, alias)| one(Arc::clone(&core), place, alias, shell.clone(), call.clone(), limit).boxed())
+        .map(|(place, alias)| {
+            let ask = Ask { place, alias, shell: shell.clone(), sharing: sharing.cloned(), limit };
+            one(Arc::clone(&core), ask, call.clone()).boxed()
+        })
         .buffer_unordered(AT_ONCE);
     let mut parts: Vec<Part> = Vec::new();
     while let Some(part) = running.next().await {
@@ -84,7 +89,18 @@ pub(super) async fn run(
     Ok(reply)
 }
 
-async fn one(core: Arc<Core>, place: usize, alias: String, shell: Shell, call: Call, limit: usize) -> Part {
+/// What one server is asked for.
+struct Ask {
+    place: usize,
+    alias: String,
+    shell: Shell,
+    sharing: Option<Sharing>,
+    /// Characters of its output in the answer.
+    limit: usize,
+}
+
+async fn one(core: Arc<Core>, ask: Ask, call: Call) -> Part {
+    let Ask { place, alias, shell, sharing, limit } = ask;
     let mut excerpt = Excerpt::new(limit);
     match core.servers.shell(&call, &alias, shell, &mut excerpt).await {
         Err(error) => {
@@ -99,7 +115,8 @@ async fn one(core: Arc<Core>, place: usize, alias: String, shell: Shell, call: C
         }
         Ok(finished) => {
             let ((stdout, cut), (stderr, cut_too)) = shown(&excerpt, limit);
-            let text = render(&finished, &stdout, &stderr);
+            let (ok, stopped) = (is_good(&finished), note(&finished, sharing.as_ref()));
+            let text = render(&finished, stopped.as_deref(), &stdout, &stderr);
             let result = ExecResult {
                 alias: alias.clone(),
                 exit_code: finished.exit_code,
@@ -110,8 +127,9 @@ async fn one(core: Arc<Core>, place: usize, alias: String, shell: Shell, call: C
                 stdout_bytes: excerpt.stdout.total(),
                 stderr_bytes: excerpt.stderr.total(),
                 duration_ms: finished.duration.as_millis().try_into().unwrap_or(u64::MAX),
+                stopped,
             };
-            Part { place, alias, ok: finished.exit_code == Some(0), text, result: ServerResult::Ran(result) }
+            Part { place, alias, ok, text, result: ServerResult::Ran(result) }
         }
     }
 }

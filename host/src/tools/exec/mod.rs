@@ -1,8 +1,13 @@
-//! `task_exec`: a shell command on a server, or on many at once (`many`).
+//! `task_exec`: a shell command on a server, or on many at once (`many`). Its siblings are `sequence` and `interactive`.
 
-mod many;
-mod reporting;
 mod targets;
+mod stream;
+mod endless;
+mod words;
+mod many;
+mod sequence;
+mod interactive;
+mod reporting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::many::ManyResult;
 use self::reporting::Reporting;
+use self::stream::{Share, Sharing};
 use self::targets::Targets;
 use super::typed::{Job, JobArguments};
 use super::{Annotations, Core, Execution, Tool, ToolSpec};
@@ -24,7 +30,7 @@ use crate::jobs::Spool;
 const INLINE_OUTPUT: usize = 20_000;
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
-    vec![exec(core)]
+    vec![exec(core), sequence::tool(core), interactive::tool(core)]
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -33,7 +39,7 @@ struct ExecArguments {
     alias: Targets,
     /// For the login shell.
     cmd: String,
-    /// Seconds until it is stopped; 0 = never. Default 300.
+    /// Seconds; 0 = no limit. Default 300.
     timeout: Option<u64>,
     /// Standard input.
     stdin: Option<String>,
@@ -41,13 +47,15 @@ struct ExecArguments {
     env: Option<std::collections::BTreeMap<String, String>>,
     /// Start there.
     workdir: Option<String>,
-    /// Through sudo -n.
+    /// Through sudo, with the server's password if need be.
     sudo: Option<bool>,
     /// In a terminal.
     pty: Option<bool>,
-    /// Seconds until its status carries a reminder.
+    /// Seconds until a reminder.
     rappel: Option<u64>,
-    /// A repeated call with the same key does not run again.
+    /// Stop it after {seconds: 10, lines: 100}. Always so for what never ends, like tail -f.
+    stream: Option<Share>,
+    /// The same key does not run again.
     #[serde(rename = "idempotencyKey")]
     idempotency_key: Option<String>,
 }
@@ -65,7 +73,7 @@ impl JobArguments for ExecArguments {
             return Err(Problem::invalid("task_exec: argument \"cmd\" holds a NUL character, which no shell can read")
                 .detail("argument", "cmd"));
         }
-        Ok(())
+        self.stream.map_or(Ok(()), |share| share.check("task_exec"))
     }
 
     fn server(&self) -> Option<String> {
@@ -103,6 +111,9 @@ struct ExecResult {
     truncated: bool,
     #[schemars(skip)]
     duration_ms: u64,
+    /// Why the command was stopped, though nothing went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
 }
 
 /// Both shapes of an answer as clients are told of them.
@@ -133,12 +144,19 @@ fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
     )
 }
 
-async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
-    let timeout = match arguments.timeout {
+/// The argument `timeout`: seconds, 0 for none, absent for what is usual.
+fn time_limit(seconds: Option<u64>, usual: Option<Duration>) -> Option<Duration> {
+    match seconds {
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
-        None => core.settings.command_timeout,
-    };
+        None => usual,
+    }
+}
+
+async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool) -> Result<Reply, Problem> {
+    let timeout = time_limit(arguments.timeout, core.settings.command_timeout);
+    let sharing = Sharing::of(&arguments.cmd, arguments.stream, timeout);
+    let timeout = sharing.as_ref().map_or(timeout, |sharing| sharing.limit(timeout));
     let shell = Shell {
         cmd: arguments.cmd,
         stdin: arguments.stdin.map(String::into_bytes),
@@ -147,20 +165,36 @@ async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool
         sudo: arguments.sudo.unwrap_or(false),
         pty: arguments.pty.unwrap_or(false),
         timeout,
+        quota: sharing.as_ref().map(|sharing| sharing.quota),
     };
     match arguments.alias {
-        Targets::Word(alias) if !is_selector(&alias) => one(&core, alias, shell, call, spool).await,
-        targets => many::run(core, &targets.words(), shell, call, spool).await,
+        Targets::Word(alias) if !is_selector(&alias) => one(&core, alias, shell, sharing.as_ref(), call, spool).await,
+        targets => many::run(core, &targets.words(), shell, sharing.as_ref(), call, spool).await,
     }
 }
 
-async fn one(core: &Core, alias: String, shell: Shell, call: Call, spool: Spool) -> Result<Reply, Problem> {
+async fn one(
+    core: &Core,
+    alias: String,
+    shell: Shell,
+    sharing: Option<&Sharing>,
+    call: Call,
+    spool: Spool,
+) -> Result<Reply, Problem> {
     let mut sink = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
+    let sudo = shell.sudo;
     let finished = core.servers.shell(&call, &alias, shell, &mut sink).await?;
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
-    let ok = finished.exit_code == Some(0);
-    let text = render(&finished, &shown.stdout.text, &shown.stderr.text);
+    let ok = is_good(&finished);
+    let stopped = note(&finished, sharing);
+    let mut text = render(&finished, stopped.as_deref(), &shown.stdout.text, &shown.stderr.text);
+    if sudo && !ok && shown.stderr.text.contains("a password is required") {
+        text.push_str(&format!(
+            "\nsudo needs a password and none is known: server_add, alias {alias:?}, sets it (password), or \
+             task_exec_interactive types it at the prompt."
+        ));
+    }
     let result = ExecResult {
         alias,
         exit_code: finished.exit_code,
@@ -171,14 +205,25 @@ async fn one(core: &Core, alias: String, shell: Shell, call: Call, spool: Spool)
         stdout_bytes: counts.stdout.total,
         stderr_bytes: counts.stderr.total,
         duration_ms: finished.duration.as_millis().try_into().unwrap_or(u64::MAX),
+        stopped,
     };
     Ok(Reply::new(text, &result).error(!ok))
 }
 
-/// The exit code first where it is not 0, then what was printed; a stream's name only where there are two.
-fn render(finished: &Finished, stdout: &str, stderr: &str) -> String {
+/// Whether the command did what it was run for. One that was stopped on purpose did, once its end is certain.
+fn is_good(finished: &Finished) -> bool {
+    finished.stopped.as_ref().map_or(finished.exit_code == Some(0), |stopped| stopped.stop.confirmed)
+}
+
+fn note(finished: &Finished, sharing: Option<&Sharing>) -> Option<String> {
+    Some(sharing?.note(finished.stopped.as_ref()?))
+}
+
+/// A stop or the exit code first where it is not 0, then what was printed; a stream's name only where there are two.
+fn render(finished: &Finished, stopped: Option<&str>, stdout: &str, stderr: &str) -> String {
     let mut parts = Vec::new();
     match (&finished.exit_signal, finished.exit_code) {
+        _ if stopped.is_some() => parts.extend(stopped.map(str::to_owned)),
         (Some(signal), _) => parts.push(format!("ended by signal {signal}")),
         (None, Some(0)) => {}
         (None, Some(code)) => parts.push(format!("exit code {code}")),
@@ -208,9 +253,10 @@ mod tests {
     use super::*;
 
     fn check(code: Option<u32>, signal: Option<&str>, stdout: &str, stderr: &str, expected: &str) {
-        let finished =
-            Finished { exit_code: code, exit_signal: signal.map(str::to_owned), duration: Duration::from_millis(5) };
-        assert_eq!(render(&finished, stdout, stderr), expected);
+        let signal = signal.map(str::to_owned);
+        let duration = Duration::from_millis(5);
+        let finished = Finished { exit_code: code, exit_signal: signal, duration, stopped: None };
+        assert_eq!(render(&finished, None, stdout, stderr), expected);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::call::Call;
 struct Fake(AtomicBool);
 
 impl Connection for Fake {
+    type Spare = &'static str;
+
     fn is_closed(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
@@ -102,4 +104,83 @@ async fn refusals_lower_what_a_connection_is_given_and_success_raises_it_again()
     }
     assert_eq!(places.usage().0[0].capacity, 3);
     drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_opened_ahead_goes_to_the_next_caller() {
+    let places = places(5);
+    let first = opening(&places).await.opened(Fake::default()).unwrap();
+    let other = opening_of_a_full(&places, &first).await;
+    first.ahead().keep(|| "spare");
+    assert_eq!(places.usage().0[0].ready, 1);
+    first.ahead().keep(|| panic!("there is one already"));
+    // The other connection is used less.
+    let Grant::Place(mut next) = acquire(&places).await else { panic!("no place") };
+    assert!(Arc::ptr_eq(next.connection(), first.connection()) && !Arc::ptr_eq(next.connection(), other.connection()));
+    assert_eq!((next.spare.take(), places.usage().0[0].ready), (Some("spare"), 0));
+}
+
+/// A second connection with one place in use, while the first has two.
+async fn opening_of_a_full(places: &Arc<Places<Fake>>, first: &Place<Fake>) -> Place<Fake> {
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let Grant::Place(place) = acquire(places).await else { panic!("no place") };
+        assert!(Arc::ptr_eq(place.connection(), first.connection()));
+        held.push(place);
+    }
+    let other = opening(places).await.opened(Fake::default()).unwrap();
+    held.truncate(1);
+    other
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_opened_ahead_that_was_not_used_is_kept_for_another() {
+    let places = places(1);
+    let first = opening(&places).await.opened(Fake::default()).unwrap();
+    first.ahead().keep(|| "spare");
+    let Grant::Place(given_up) = acquire(&places).await else { panic!("no place") };
+    assert_eq!(places.usage().0[0].ready, 0);
+    drop(given_up);
+    assert_eq!(places.usage().0[0].ready, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_channel_is_opened_ahead_of_those_who_wait_or_beyond_what_the_server_allows() {
+    let places = places(1);
+    let first = opening(&places).await.opened(Fake::default()).unwrap();
+    first.ahead().keep(|| "spare");
+    first.ahead().refused();
+    assert_eq!((places.usage().0[0].ready, places.usage().0[0].capacity), (0, 1));
+    first.ahead().keep(|| panic!("the server allows one"));
+    let waiting = tokio::spawn({
+        let places = places.clone();
+        async move { acquire(&places).await }
+    });
+    tokio::task::yield_now().await;
+    for _ in 0..32 {
+        first.succeeded();
+    }
+    assert_eq!(places.usage().0[0].capacity, 2);
+    let Grant::Place(second) = waiting.await.unwrap() else { panic!("no place") };
+    second.ahead().keep(|| panic!("the server allows two"));
+    drop(first);
+    second.ahead().keep(|| "spare");
+    assert_eq!(places.usage().0[0].ready, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_opened_ahead_for_nobody_is_given_back_and_its_connection_stays() {
+    let places = places(5);
+    let first = opening(&places).await.opened(Fake::default()).unwrap();
+    first.ahead().keep(|| "spare");
+    tokio::time::advance(SPARE_TIMEOUT * 2).await;
+    assert_eq!(places.expire(SPARE_TIMEOUT * 5).1, None, "the connection is in use");
+    drop(first);
+    let (expired, due) = places.expire(SPARE_TIMEOUT * 5);
+    assert_eq!((expired.len(), due), (0, Some(Instant::now() + SPARE_TIMEOUT)));
+    assert_eq!(places.usage().0[0].ready, 1);
+    tokio::time::advance(SPARE_TIMEOUT).await;
+    let (expired, due) = places.expire(SPARE_TIMEOUT * 5);
+    assert_eq!((expired.len(), due), (0, None));
+    assert_eq!((places.usage().0.len(), places.usage().0[0].ready), (1, 0));
 }

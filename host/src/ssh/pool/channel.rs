@@ -1,0 +1,123 @@
+//! Opens the channel of a place, or takes the one that was opened ahead.
+//!
+//! Not who gets a place (`places`).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::Channel;
+use russh::client::Msg;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::Inner;
+use super::places::Place;
+use crate::ssh::bounds::Bounds;
+use crate::ssh::error::{Endpoint, SshError, Step};
+use crate::ssh::lease::Lease;
+use crate::ssh::session::Session;
+
+/// A connection that does not answer a channel open within this time gets no more of them.
+pub const CHANNEL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Why no channel came of a place.
+pub enum Trouble {
+    /// The call has ended.
+    Out(SshError),
+    Refused {
+        place: Place<Session>,
+        cause: russh::Error,
+    },
+    Dead {
+        place: Place<Session>,
+        cause: russh::Error,
+    },
+}
+
+/// Opens the channel. When the caller goes away in between, the channel that may still come is closed.
+pub async fn open(
+    at: &Arc<Endpoint>,
+    mut place: Place<Session>,
+    bounds: &Bounds,
+    pool: &Inner,
+) -> Result<Lease, Trouble> {
+    let session = place.connection().clone();
+    let spare = place.spare.take();
+    let (silence, next_after) = (pool.settings.trusted_silence, pool.settings.next_after);
+    let open = Box::pin(async move {
+        if let Some(spare) = spare
+            && let Some(channel) = spare.ready(&session, silence).await
+        {
+            return Ok(channel);
+        }
+        session.open_channel().await
+    });
+    let mut pending = Pending { at: at.clone(), parts: Some((open, place)), tracker: pool.tracker.clone(), next_after };
+    let limit = bounds.within(CHANNEL_LIMIT);
+    let opened = match limit.step(at, Step::Channel, pending.wait()).await {
+        Ok(opened) => opened,
+        // The call's own end.
+        Err(error @ SshError::Cancelled { .. }) => return Err(Trouble::Out(error)),
+        Err(error) if limit.deadline == bounds.deadline => return Err(Trouble::Out(error)),
+        // Silence. What runs on the connection may go on, but nothing new is tried on it.
+        Err(_) => {
+            return match pending.take_place() {
+                Some(place) => Err(Trouble::Dead { place, cause: russh::Error::ConnectionTimeout }),
+                None => Err(Trouble::Out(SshError::PoolClosed { at: at.clone() })),
+            };
+        }
+    };
+    let Some((_, place)) = pending.parts.take() else {
+        return Err(Trouble::Out(SshError::PoolClosed { at: at.clone() }));
+    };
+    match opened {
+        Ok(channel) => {
+            place.succeeded();
+            Ok(Lease::new(at.clone(), channel, place, pool.tracker.clone(), next_after))
+        }
+        Err(cause @ russh::Error::ChannelOpenFailure(_)) => Err(Trouble::Refused { place, cause }),
+        Err(cause) => Err(Trouble::Dead { place, cause }),
+    }
+}
+
+type OpenFuture = Pin<Box<dyn Future<Output = Result<Channel<Msg>, russh::Error>> + Send>>;
+
+/// A channel that was asked for. The server may open it after the caller has gone, and it would stay open for ever: so the
+/// drop goes on waiting for it in a task, and closes it.
+struct Pending {
+    at: Arc<Endpoint>,
+    parts: Option<(OpenFuture, Place<Session>)>,
+    tracker: TaskTracker,
+    next_after: Duration,
+}
+
+impl Pending {
+    async fn wait(&mut self) -> Result<Channel<Msg>, russh::Error> {
+        match &mut self.parts {
+            Some((open, _)) => open.await,
+            None => Err(russh::Error::Inconsistent),
+        }
+    }
+
+    fn take_place(&mut self) -> Option<Place<Session>> {
+        self.parts.take().map(|(_, place)| place)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let Some((open, place)) = self.parts.take() else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (at, tracker, next_after) = (self.at.clone(), self.tracker.clone(), self.next_after);
+        self.tracker.spawn_on(
+            async move {
+                if let Ok(Ok(channel)) = timeout(CHANNEL_LIMIT, open).await {
+                    drop(Lease::new(at, channel, place, tracker, next_after));
+                }
+            },
+            &runtime,
+        );
+    }
+}

@@ -1,0 +1,259 @@
+//! Who is banned on a server: which commands are run, and which answer or problem they make.
+//!
+//! What `fail2ban-client` prints is read in `parse`. Nothing is banned, unbanned or changed here.
+
+mod parse;
+
+use std::fmt::Write;
+
+use orchestrator_sdk::prelude::*;
+use orchestrator_sdk::serde_json::{Map, Value};
+
+use parse::{Jail, Reply};
+
+/// The plugin.
+pub struct Fail2ban;
+
+impl Plugin for Fail2ban {
+    fn describe() -> Description {
+        Description::new("fail2ban", env!("CARGO_PKG_VERSION"), "Whom fail2ban bans on a server.")
+            .tool(
+                Tool::new(
+                    "get_fail2ban_status",
+                    "fail2ban status",
+                    "fail2ban's jails on a server: failures, banned addresses, watched logs.",
+                    get_fail2ban_status,
+                )
+                .read_only()
+                .server_argument("alias"),
+            )
+            .wants_servers("*", "fail2ban can be asked about on any server.")
+            .wants_exec(&["fail2ban-client", "status", "*"], "Prints the jails and whom they ban; it changes nothing.")
+            .wants_sudo(&["fail2ban-client", "status", "*"], "fail2ban answers root only.")
+    }
+}
+
+export!(Fail2ban);
+
+#[derive(Deserialize, JsonSchema)]
+struct Arguments {
+    /// The server's alias.
+    alias: String,
+    /// Only this jail.
+    jail: Option<String>,
+}
+
+/// All jails that were asked about.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Status {
+    pub alias: String,
+    /// Those with bans first. The schema does not go deeper, to be short.
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    pub jails: Vec<Jail>,
+    /// Whether sudo was needed.
+    #[schemars(skip)]
+    pub sudo: bool,
+    #[schemars(skip)]
+    pub notes: Vec<String>,
+}
+
+const CLIENT: &str = "fail2ban-client";
+const SECONDS: u64 = 20;
+/// The host runs so many commands at once.
+const AT_ONCE: usize = 32;
+/// More addresses than this are in the data only.
+const SHOWN_ADDRESSES: usize = 30;
+
+const START: &str =
+    "`systemctl status fail2ban` or the log /var/log/fail2ban.log says why; `systemctl start fail2ban` starts it.";
+
+/// `fail2ban-client status`, of one jail if it is named.
+fn status(jail: Option<&str>, sudo: bool) -> Command {
+    let command = Command::new(CLIENT).arg("status").args(jail).timeout_seconds(SECONDS);
+    if sudo { command.sudo() } else { command }
+}
+
+/// What jails can be called. A leading hyphen would be an option to the client.
+fn is_jail_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    !name.is_empty() && !name.starts_with('-') && name.bytes().all(allowed)
+}
+
+fn get_fail2ban_status(host: &dyn Host, arguments: Arguments) -> Result<Output<Status>, Problem> {
+    let Arguments { alias, jail } = arguments;
+    if let Some(name) = jail.as_deref().filter(|name| !is_jail_name(name)) {
+        let message = format!(
+            "the argument `jail` must be letters, digits, `_`, `.` and `-`, not starting with `-`; {name:?} is not"
+        );
+        return Err(Problem::invalid(message).detail("argument", "jail"));
+    }
+    let mut answer = Status { alias, jails: Vec::new(), sudo: false, notes: Vec::new() };
+    match jail {
+        Some(name) => one(host, &mut answer, &name)?,
+        None => all(host, &mut answer)?,
+    }
+    answer.jails.sort_by(|a, b| (b.currently_banned, &a.name).cmp(&(a.currently_banned, &b.name)));
+    Ok(Output::new(answer.text(), answer))
+}
+
+fn one(host: &dyn Host, answer: &mut Status, name: &str) -> Result<(), Problem> {
+    match ask(host, &answer.alias, Some(name))? {
+        (Reply::Answered(text), sudo) => {
+            answer.sudo = sudo;
+            answer.jails.push(parse::jail(name, &text).ok_or_else(|| unreadable(&answer.alias, &text))?);
+            Ok(())
+        }
+        (_, sudo) => {
+            let finished = host.exec(&answer.alias, status(None, sudo))?;
+            let jails = parse::jails(&finished.stdout_text()).unwrap_or_default();
+            let known = if jails.is_empty() { "none".to_owned() } else { jails.join(", ") };
+            let message = format!("fail2ban on {} has no running jail {name:?}; it has: {known}", answer.alias);
+            Err(Problem::invalid(message)
+                .hint("Give one of these as `jail`, or none for all of them.")
+                .detail("alias", answer.alias.as_str())
+                .detail("reason", "unknown_jail")
+                .detail("jails", jails))
+        }
+    }
+}
+
+fn all(host: &dyn Host, answer: &mut Status) -> Result<(), Problem> {
+    let (text, sudo) = match ask(host, &answer.alias, None)? {
+        (Reply::Answered(text), sudo) => (text, sudo),
+        (other, _) => return Err(unreadable(&answer.alias, &format!("{other:?}"))),
+    };
+    answer.sudo = sudo;
+    let names = parse::jails(&text).ok_or_else(|| unreadable(&answer.alias, &text))?;
+    let (names, odd): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_jail_name(name));
+    answer.notes.extend(odd.iter().map(|name| format!("the jail {name:?} has a name that cannot be asked for")));
+    for names in names.chunks(AT_ONCE) {
+        let commands = names.iter().map(|name| status(Some(name), sudo)).collect();
+        for (name, finished) in names.iter().zip(host.exec_all(&answer.alias, commands)) {
+            let finished = match finished {
+                Ok(finished) => finished,
+                Err(problem) if problem.code == "COMMAND_TIMEOUT" => {
+                    answer.notes.push(format!("the jail {name} did not answer within {SECONDS} s"));
+                    continue;
+                }
+                Err(problem) => return Err(problem),
+            };
+            match parse::jail(name, &finished.stdout_text()).filter(|_| finished.success()) {
+                Some(jail) => answer.jails.push(jail),
+                // It may have been stopped in between.
+                None => answer.notes.push(format!("the jail {name} could not be asked: {}", finished.ending())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks as the login user and as root at once, which costs one round trip whichever is needed. The answer is what was
+/// said, an unknown jail included, and whether it was said to root. Everything else is a problem.
+fn ask(host: &dyn Host, alias: &str, jail: Option<&str>) -> Result<(Reply, bool), Problem> {
+    let answers = host.exec_all(alias, vec![status(jail, false), status(jail, true)]);
+    let Ok([plain, sudo]) = <[_; 2]>::try_from(answers) else {
+        return Err(Problem::new("INTERNAL", "the host did not answer every command"));
+    };
+    let plain = parse::reply(&plain?, false);
+    if matches!(plain, Reply::Answered(_) | Reply::UnknownJail) {
+        return Ok((plain, false));
+    }
+    let sudo = match sudo {
+        Ok(finished) => parse::reply(&finished, true),
+        // The operator may withhold sudo; what the login user was told then counts.
+        Err(problem) => Reply::Other(problem.message),
+    };
+    match (plain, sudo) {
+        (_, sudo @ (Reply::Answered(_) | Reply::UnknownJail)) => Ok((sudo, true)),
+        (plain, sudo) => Err(refusal(alias, jail, plain, sudo)),
+    }
+}
+
+/// What to say when neither the login user nor root got an answer.
+fn refusal(alias: &str, jail: Option<&str>, plain: Reply, sudo: Reply) -> Problem {
+    match (plain, sudo) {
+        // The client takes a socket in a folder that it may not enter for a missing one, so only root's word is final.
+        (Reply::NotRunning, Reply::Other(how)) => {
+            let message = format!(
+                "fail2ban on {alias} seems not to run: the login user sees no socket of it, and root could not be asked ({how})"
+            );
+            problem(alias, "no_socket_seen", message).hint(START)
+        }
+        (Reply::NotRunning, _) | (_, Reply::NotRunning) => {
+            let message = format!("fail2ban is installed on {alias} but not running: its socket is missing or silent");
+            problem(alias, "not_running", message).hint(START)
+        }
+        (Reply::NoPermission, sudo) => {
+            let why = if let Reply::Other(how) = sudo { format!(" ({how})") } else { String::new() };
+            let message = format!(
+                "the login user of {alias} may not ask fail2ban, and sudo without a password did not help{why}"
+            );
+            problem(alias, "no_permission", message).hint(
+                "Let the user run `fail2ban-client status *` with NOPASSWD in sudoers, or log in as root. The plugin's \
+                 grant `sudo` must allow it as well.",
+            )
+        }
+        (Reply::NotInstalled, _) => {
+            problem(alias, "not_installed", format!("fail2ban is not installed on {alias}: there is no {CLIENT}"))
+                .hint("Install the package `fail2ban` there if it is wanted.")
+        }
+        (plain, _) => {
+            let how = if let Reply::Other(how) = plain { how } else { "was refused".to_owned() };
+            problem(alias, "failed", format!("`{}` on {alias} {how}", status(jail, false)))
+        }
+    }
+}
+
+fn problem(alias: &str, reason: &str, message: String) -> Problem {
+    Problem::failed(message).detail("alias", alias).detail("reason", reason)
+}
+
+fn unreadable(alias: &str, text: &str) -> Problem {
+    let first: String = text.lines().next().unwrap_or_default().chars().take(120).collect();
+    problem(alias, "unreadable", format!("{CLIENT} on {alias} printed no status but {first:?}"))
+}
+
+impl Status {
+    /// A line for each jail, with bans below it.
+    fn text(&self) -> String {
+        let banned: u64 = self.jails.iter().filter_map(|jail| jail.currently_banned).sum();
+        let jails = if self.jails.len() == 1 { "1 jail".to_owned() } else { format!("{} jails", self.jails.len()) };
+        let mut text = format!("{}: fail2ban runs, {jails}, {banned} banned now", self.alias);
+        for jail in &self.jails {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "\n{}: banned {} now, {} in total; failed {} now, {} in total",
+                jail.name,
+                number(jail.currently_banned),
+                number(jail.total_banned),
+                number(jail.currently_failed),
+                number(jail.total_failed)
+            );
+            if !jail.banned.is_empty() {
+                let shown: Vec<&str> = jail.banned.iter().take(SHOWN_ADDRESSES).map(String::as_str).collect();
+                let _ = write!(text, "\n  banned: {}", shown.join(" "));
+                if let Some(more) = jail.banned.len().checked_sub(SHOWN_ADDRESSES).filter(|more| *more > 0) {
+                    let _ = write!(text, " and {more} more");
+                }
+            }
+            if !jail.files.is_empty() {
+                let _ = write!(text, "\n  reads: {}", jail.files.join(", "));
+            }
+            if let Some(matches) = &jail.journal_matches {
+                let _ = write!(text, "\n  reads the journal: {matches}");
+            }
+        }
+        self.notes.iter().for_each(|note| {
+            let _ = write!(text, "\nNote: {note}");
+        });
+        text
+    }
+}
+
+fn number(count: Option<u64>) -> String {
+    count.map_or_else(|| "?".to_owned(), |count| count.to_string())
+}
+
+#[cfg(test)]
+mod tests;

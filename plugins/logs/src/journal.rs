@@ -1,0 +1,302 @@
+//! `get_journal_logs`: entries of the systemd journal with their unit, priority and time.
+//!
+//! The newest come first over the wire, because the host keeps the beginning of an output, and are turned round here. Root is
+//! asked where the login user sees no journal, or only its own entries.
+
+use orchestrator_sdk::Finished;
+use orchestrator_sdk::prelude::*;
+use orchestrator_sdk::serde_json::{self, Map, Value};
+
+use crate::shown::{self, TOTAL};
+use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, time, wrong};
+
+/// How every query begins: output that a program reads, newest first, control characters and long fields included.
+const QUERY: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--reverse"];
+/// All else of an entry is left out on the server, by systemd 236 and later.
+const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_COMM,_PID";
+/// Entries that are searched for `grep`.
+const SEARCHED: u32 = 2_000;
+/// Of a message with many lines, those after so many bytes are only counted.
+const MESSAGE_BYTES: usize = 5_000;
+/// By their number (syslog(3)).
+const PRIORITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+pub fn describe(description: Description) -> Description {
+    let scope: Vec<&str> = QUERY.into_iter().chain(["*"]).collect();
+    description
+        .tool(
+            Tool::new(
+                "get_journal_logs",
+                "Journal",
+                "The last entries of the systemd journal; with sudo if needed.",
+                get_journal_logs,
+            )
+            .read_only()
+            .server_argument("alias"),
+        )
+        .wants_exec(&scope, "Prints entries of the journal.")
+        .wants_sudo(&scope, "Only root and some groups see the whole journal.")
+}
+
+#[derive(Clone, Deserialize, JsonSchema)]
+pub struct Arguments {
+    /// Server.
+    pub alias: String,
+    /// Name or pattern.
+    pub unit: Option<String>,
+    /// At least, such as err.
+    pub priority: Option<String>,
+    /// Such as today.
+    pub since: Option<String>,
+    /// How many.
+    #[serde(default = "hundred")]
+    pub lines: u32,
+    /// Only with this text.
+    pub grep: Option<String>,
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+/// A part of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Journal {
+    /// Oldest first. The schema does not go deeper, to be short.
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    pub entries: Vec<Entry>,
+    /// Whether sudo was needed.
+    #[schemars(skip)]
+    pub sudo: bool,
+    #[schemars(skip)]
+    pub notes: Vec<String>,
+}
+
+/// One entry. What it lacks is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    pub time: Option<String>,
+    pub unit: Option<String>,
+    /// What the program calls itself.
+    pub identifier: Option<String>,
+    pub priority: Option<&'static str>,
+    pub pid: Option<u32>,
+    pub message: String,
+}
+
+pub fn command(arguments: &Arguments, fields: bool, sudo: bool) -> Command {
+    let Arguments { unit, priority, since, grep, lines, .. } = arguments;
+    let lines = if grep.is_some() { (*lines).max(SEARCHED) } else { *lines }.min(MAX_LINES);
+    let [program, options @ ..] = QUERY;
+    let option = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("--{name}={value}"));
+    let command = Command::new(program)
+        .args(options)
+        .arg(format!("--lines={lines}"))
+        .args(fields.then_some(FIELDS))
+        .args(option("unit", unit))
+        .args(option("priority", priority))
+        .args(option("since", since))
+        .timeout_seconds(SECONDS);
+    if sudo { command.sudo() } else { command }
+}
+
+fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Journal>, Problem> {
+    let Arguments { alias, unit, priority, grep, .. } = &arguments;
+    if let Some(given) = priority.as_deref().filter(|given| !is_priority(given)) {
+        let message = format!(
+            "the argument `priority` must be one of {} or 0 to 7, which {given:?} is not",
+            PRIORITIES.join(", ")
+        );
+        return Err(wrong("priority", message));
+    }
+    if unit.as_ref().is_some_and(String::is_empty) {
+        return Err(wrong("unit", "the argument `unit` must not be empty; leave it out for all units".to_owned()));
+    }
+    let mut notes = Vec::new();
+    let (finished, sudo) = ask(host, &arguments, &mut notes)?;
+    if finished.stdout_truncated {
+        notes.push("the entries are long: the oldest are left out".to_owned());
+    }
+    let mut entries = read(&finished.stdout_text());
+    let all = entries.len();
+    entries.retain(|entry| shown::has(&entry.message, grep.as_deref()));
+    let matching = entries.len();
+    entries.truncate(usize::try_from(arguments.lines).unwrap_or(usize::MAX));
+    let fitting = fitting(&entries);
+    if fitting < entries.len() {
+        let number = count(entries.len() - fitting, "entry");
+        notes.push(format!("{number} before these left out to keep the answer short: ask for fewer, or use `grep`"));
+        entries.truncate(fitting);
+    }
+    entries.reverse();
+    if all == 0 && notes.is_empty() {
+        notes.push(match unit {
+            Some(unit) => format!("no entry matches; `get_services_status` tells whether there is a unit {unit:?}"),
+            None => format!("no entry matches, or {alias} keeps no journal"),
+        });
+    }
+    let number = count(entries.len(), "entry");
+    let about = match grep {
+        _ if all == 0 => "no entries".to_owned(),
+        Some(grep) if matching > entries.len() => format!("last {number} with {grep:?}"),
+        Some(grep) => format!("{number} with {grep:?} among the last {}", count(all, "entry")),
+        None => format!("last {number}"),
+    };
+    let name =
+        unit.as_ref().map_or_else(|| format!("journal of {alias}"), |unit| format!("journal of {unit} on {alias}"));
+    let lines: Vec<String> = entries.iter().flat_map(Entry::lines).collect();
+    let mut text: String = notes.iter().map(|note| format!("Note: {note}\n")).collect();
+    text.push_str(&shown::block(&name, &about, &lines));
+    Ok(Output::new(text, Journal { entries, sudo, notes }))
+}
+
+fn is_priority(given: &str) -> bool {
+    PRIORITIES.contains(&given) || matches!(given.as_bytes(), [b'0'..=b'7'])
+}
+
+/// The entries as journalctl printed them, and whether to root.
+fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Result<(Finished, bool), Problem> {
+    let alias = &arguments.alias;
+    let mut fields = true;
+    let mut plain = host.exec(alias, command(arguments, fields, false))?;
+    if plain.stderr_text().contains("--output-fields") {
+        // systemd before 236 has no such option.
+        fields = false;
+        plain = host.exec(alias, command(arguments, fields, false))?;
+    }
+    let words = plain.stderr_text().into_owned();
+    let is_forbidden = words.contains("insufficient permissions") || words.contains("Permission denied");
+    let sees_own_only = words.contains("not seeing messages from other users");
+    if !is_forbidden && !sees_own_only {
+        return if plain.success() { Ok((noted(plain, notes), false)) } else { Err(explained(arguments, &plain)) };
+    }
+    let why = match host.exec(alias, command(arguments, fields, true)) {
+        Ok(root) if root.success() => return Ok((noted(root, notes), true)),
+        Ok(root) => ending(&root),
+        Err(problem) if is_withheld(&problem) => problem.message,
+        Err(problem) => return Err(problem),
+    };
+    if plain.success() && !is_forbidden {
+        notes
+            .push(format!("the login user sees only its own entries, and sudo without a password did not help: {why}"));
+        return Ok((plain, false));
+    }
+    let message =
+        format!("the login user of {alias} may not read the journal, and sudo without a password did not help: {why}");
+    Err(refusal(alias, "no_permission", message)
+        .hint("Put the user into the group `systemd-journal`, or allow sudo without a password."))
+}
+
+/// What journalctl says beside the entries.
+fn noted(finished: Finished, notes: &mut Vec<String>) -> Finished {
+    if finished.stderr_text().contains("No journal files were found") {
+        notes.push("there are no journal files on this server".to_owned());
+    }
+    finished
+}
+
+fn explained(arguments: &Arguments, finished: &Finished) -> Problem {
+    let alias = &arguments.alias;
+    let words = finished.stderr_text().into_owned();
+    if finished.exit_code == Some(127) {
+        return refusal(alias, "no_systemd", format!("there is no journalctl on {alias}, so no systemd journal"))
+            .hint("The logs are then files, mostly in /var/log: use `tail_file`.");
+    }
+    if words.contains("Failed to parse timestamp") {
+        let since = arguments.since.as_deref().unwrap_or_default();
+        return wrong("since", format!("journalctl on {alias} does not understand the argument `since`, {since:?}"))
+            .hint("Give a time such as \"1 hour ago\", today, or \"2026-11-22 10:00:00\".");
+    }
+    refusal(alias, "failed", format!("journalctl on {alias} {}", ending(finished)))
+}
+
+/// The entries, in the order in which they were printed. A last one that was cut is left out.
+fn read(text: &str) -> Vec<Entry> {
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok())
+        .map(|fields| entry(&fields))
+        .collect()
+}
+
+fn entry(fields: &Map<String, Value>) -> Entry {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).map(shown::safe);
+    let number = |name: &str| fields.get(name).and_then(Value::as_str).and_then(|value| value.parse::<u64>().ok());
+    let time = number("__REALTIME_TIMESTAMP").and_then(|micros| {
+        let millis = u32::try_from(micros / 1000 % 1000).ok()?;
+        Some(time::iso(i64::try_from(micros / 1_000_000).ok()?, Some(millis)))
+    });
+    let priority = number("PRIORITY").and_then(|number| PRIORITIES.get(usize::try_from(number).ok()?).copied());
+    let message = fields.get("MESSAGE").map(message).unwrap_or_default();
+    Entry {
+        time,
+        // What systemd says about a unit names it in UNIT; the unit of systemd itself would tell nothing.
+        unit: text("UNIT").or_else(|| text("_SYSTEMD_UNIT")),
+        identifier: text("SYSLOG_IDENTIFIER").or_else(|| text("_COMM")),
+        priority,
+        pid: number("_PID").and_then(|pid| u32::try_from(pid).ok()),
+        message: bounded(&message),
+    }
+}
+
+/// The first lines of a message; the rest of a long one is counted.
+fn bounded(message: &str) -> String {
+    let mut shown = String::new();
+    let mut lines = message.split('\n');
+    while shown.len() < MESSAGE_BYTES
+        && let Some(line) = lines.next()
+    {
+        if !shown.is_empty() {
+            shown.push('\n');
+        }
+        shown.push_str(&shown::safe(line));
+    }
+    match lines.count() {
+        0 => shown,
+        more => format!("{shown}\n… ({} more)", count(more, "line")),
+    }
+}
+
+/// A string, or its bytes where they are no printable UTF-8, or a list of either where the field was given more than once.
+fn message(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let bytes: Option<Vec<u8>> =
+                parts.iter().map(|part| part.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect();
+            match bytes {
+                Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                None => parts.iter().map(message).collect::<Vec<_>>().join("\n"),
+            }
+        }
+        _ => String::new(),
+    }
+}
+
+/// How many of these have room in an answer.
+fn fitting(entries: &[Entry]) -> usize {
+    let mut left = TOTAL;
+    let fits = |entry: &&Entry| {
+        let length: usize = entry.lines().map(|line| line.chars().count() + 1).sum();
+        left.checked_sub(length).inspect(|rest| left = *rest).is_some()
+    };
+    // One entry is shown in any case: a message is shorter than an answer may be.
+    entries.iter().take_while(fits).count().max(1)
+}
+
+impl Entry {
+    /// The entry as a line, further lines of its message below it.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        // The process is the one that wrote the message: of what systemd says about a unit that is systemd's own.
+        let head: Vec<&str> = [self.time.as_deref(), self.priority, self.unit.as_deref(), self.identifier.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let head = head.join(" ");
+        let pid = self.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
+        let lines: Vec<String> = self.message.split('\n').map(str::to_owned).collect();
+        lines
+            .into_iter()
+            .enumerate()
+            .map(move |(index, line)| if index == 0 { format!("{head}{pid}: {line}") } else { format!("    {line}") })
+    }
+}

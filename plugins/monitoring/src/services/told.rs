@@ -1,0 +1,97 @@
+//! The lines that a person wants to read of `get_services_status`: what is wrong, then each manager.
+
+use super::{App, Container, Part, Services, State};
+use crate::report::{duration, size};
+
+/// More of a kind than this are in the data only.
+const SHOWN: usize = 60;
+
+impl Services {
+    /// `running` services there were before those that did not fail were left out.
+    pub fn text(&self, alias: &str, running: usize, failed_only: bool) -> String {
+        let mut lines = vec![match self.failed.len() {
+            0 if self.is_incomplete() => format!("{alias}: nothing failed of what could be asked"),
+            0 => format!("{alias}: nothing failed"),
+            1 => format!("{alias}: 1 thing failed"),
+            more => format!("{alias}: {more} things failed"),
+        }];
+        lines.extend(self.failed.iter().take(SHOWN).map(|failed| format!("! {failed}")));
+        lines.extend(left_out(self.failed.len()));
+        lines.push(heading("systemd", &self.systemd, |_| format!("{} run", count(running, "service"))));
+        if !failed_only && running > 0 {
+            let more = left_out(running).unwrap_or_default();
+            let units = self.systemd.items.iter().filter(|unit| unit.is_running());
+            let shown: Vec<&str> = units.map(|unit| stem(&unit.name)).take(SHOWN).collect();
+            lines.push(format!("  running: {}{more}", shown.join(", ")));
+        }
+        for (name, engine) in [("Docker", &self.docker), ("Podman", &self.podman)] {
+            // One of the two is usually absent; only that both are is worth a line.
+            if name == "Docker" || engine.state != State::Absent {
+                lines.push(heading(name, engine, |total| count(total, "container")));
+            }
+            if !failed_only {
+                lines.extend(engine.items.iter().take(SHOWN).map(container));
+                lines.extend(left_out(engine.items.len()));
+            }
+        }
+        lines.push(heading("PM2", &self.pm2, |total| count(total, "app")));
+        if !failed_only {
+            lines.extend(self.pm2.items.iter().take(SHOWN).map(app));
+            lines.extend(left_out(self.pm2.items.len()));
+        }
+        lines.iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether something is there and did not tell about itself.
+    fn is_incomplete(&self) -> bool {
+        let states = [self.systemd.state, self.docker.state, self.podman.state, self.pm2.state];
+        states.iter().any(|state| matches!(state, State::NoPermission | State::Unknown))
+    }
+}
+
+fn heading<T>(name: &str, part: &Part<T>, items: impl FnOnce(usize) -> String) -> String {
+    match (part.state, part.reason.as_deref()) {
+        (State::Running, None) => format!("{name}: {}", items(part.total)),
+        (State::Running, Some(note)) => format!("{name}: {}; {note}", items(part.total)),
+        (_, reason) => format!("{name}: {}", reason.unwrap_or("unknown")),
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn left_out(count: usize) -> Option<String> {
+    count.checked_sub(SHOWN).filter(|more| *more > 0).map(|more| format!("  and {more} more"))
+}
+
+fn stem(unit: &str) -> &str {
+    unit.strip_suffix(".service").unwrap_or(unit)
+}
+
+fn container(container: &Container) -> String {
+    let Container { name, image, status, ports, .. } = container;
+    let ports = if ports.is_empty() { String::new() } else { format!("; {}", ports.join(", ")) };
+    format!("  {name} ({image}) {status}{ports}")
+}
+
+fn app(app: &App) -> String {
+    let mut line = format!("  {} {}", app.name, app.status);
+    if let Some(seconds) = app.uptime_seconds {
+        line.push_str(&format!(" for {}", duration(seconds)));
+    }
+    if let Some(restarts) = app.restarts {
+        line.push_str(&format!(", {restarts} restarts"));
+    }
+    if app.status == "online"
+        && let (Some(memory), Some(cpu)) = (app.memory_bytes, app.cpu_percent)
+    {
+        line.push_str(&format!(", {}, CPU {cpu}%", size(memory)));
+    }
+    line
+}
+
+/// Names come from the server; a line break in one must not begin a line of ours.
+fn visible(line: &str) -> String {
+    line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
