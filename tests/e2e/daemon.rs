@@ -126,6 +126,34 @@ where
 }
 
 #[tokio::test]
+async fn clients_that_start_while_daemons_end_are_served_or_told() -> Result<()> {
+    let place = Place::new()?;
+    let daemon = Daemon::of(&place);
+    let mut served = 0;
+    for _ in 0..5 {
+        let starting: Vec<_> = (0..6).map(|_| tokio::spawn(Launch::new(&place).shared().spawn())).collect();
+        ensure!(daemon.ask("stop")?.status.success());
+        for client in starting {
+            let client = client.await??;
+            let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+            match client.request("initialize", hello).await {
+                Ok(_) => served += 1,
+                // The one way to be lost is to have been in the session that was stopped.
+                Err(_) => {
+                    let status = client.ended(SOON).await?;
+                    assert_eq!(status.code(), Some(1), "{status}");
+                    let told = client.stderr();
+                    ensure!(told.trim_end().ends_with("start this server again to go on with its jobs"), "{told}");
+                }
+            }
+        }
+        ensure!(daemon.processes().len() <= 1, "{:?}", daemon.processes());
+    }
+    ensure!(served > 0, "no client was served");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_killed_is_missed_and_replaced() -> Result<()> {
     let (rig, daemon) = shared(|launch| launch).await?;
     let sleep = Sleep::new();
