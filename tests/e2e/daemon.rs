@@ -81,12 +81,10 @@ async fn a_client_cancels_its_own_call_and_not_that_of_another_with_the_same_id(
     let (rig, _daemon) = shared(|launch| launch).await?;
     let other = Launch::new(&rig.place).shared().start().await?;
     let (mine, theirs) = (Sleep::new(), Sleep::new());
-    // The shell stays, and shows its line, so that two commands of the same moment can be told apart on the server.
-    let staying = |sleep: &Sleep| exec_arguments(&format!("{}; true", sleep.command), json!({}));
-    let ours = rig.client.begin_call("task_exec", staying(&mine)).await?;
+    let ours = rig.client.begin_call("task_exec", exec_arguments(&mine.command, json!({}))).await?;
     // Each client counts its own requests; this one has made fewer.
     while other.begin("ping", json!({})).await?.id + 1 < ours.id {}
-    let pending = other.begin_call("task_exec", staying(&theirs)).await?;
+    let pending = other.begin_call("task_exec", exec_arguments(&theirs.command, json!({}))).await?;
     assert_eq!(pending.id, ours.id);
     mine.runs().await?;
     theirs.runs().await?;
@@ -125,6 +123,34 @@ where
         clients.push(task.await??);
     }
     Ok(clients)
+}
+
+#[tokio::test]
+async fn clients_that_start_while_daemons_end_are_served_or_told() -> Result<()> {
+    let place = Place::new()?;
+    let daemon = Daemon::of(&place);
+    let mut served = 0;
+    for _ in 0..5 {
+        let starting: Vec<_> = (0..6).map(|_| tokio::spawn(Launch::new(&place).shared().spawn())).collect();
+        ensure!(daemon.ask("stop")?.status.success());
+        for client in starting {
+            let client = client.await??;
+            let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+            match client.request("initialize", hello).await {
+                Ok(_) => served += 1,
+                // The one way to be lost is to have been in the session that was stopped.
+                Err(_) => {
+                    let status = client.ended(SOON).await?;
+                    assert_eq!(status.code(), Some(1), "{status}");
+                    let told = client.stderr();
+                    ensure!(told.trim_end().ends_with("start this server again to go on with its jobs"), "{told}");
+                }
+            }
+        }
+        ensure!(daemon.processes().len() <= 1, "{:?}", daemon.processes());
+    }
+    ensure!(served > 0, "no client was served");
+    Ok(())
 }
 
 #[tokio::test]
@@ -229,6 +255,9 @@ async fn the_verbs_say_what_is_there() -> Result<()> {
     for word in [&format!("pid {}", daemon.pid()?), "clients: 1;", "after 20 s", &place.data().display().to_string()] {
         assert!(status.contains(word), "{word:?} is missing: {status}");
     }
+    let second = daemon.ask("run")?;
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("owns"), "{second:?}");
     let stopped = daemon.ask("stop")?;
     assert!(stopped.status.success() && daemon.processes().is_empty(), "{stopped:?}");
     // What was stopped lets go of the database before it says so.

@@ -172,6 +172,21 @@ async fn a_daemon_that_cannot_start_says_why_through_its_client() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_socket_that_cannot_be_made_is_named_and_a_standalone_program_needs_none() -> Result<()> {
+    let place = Place::new()?;
+    place.make_data()?;
+    let daemon = Daemon::of(&place);
+    // It cannot be removed as a file.
+    fs::create_dir_all(place.data().join("orchestrator.sock/in the way"))?;
+    let output = launch(&place).run().await?;
+    ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
+    ensure!(said(&output).contains("orchestrator.sock"), "{}", said(&output));
+    ensure!(daemon.processes().is_empty(), "a daemon stayed");
+    ensure!(Launch::new(&place).run().await?.status.success(), "the daemon left something behind");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_standalone_program_on_the_same_data_keeps_the_daemon_out() -> Result<()> {
     let (client, place) = alone().await?;
     as_alone(|launch| launch, &place, &["orchestrator.redb", "in use"]).await?;

@@ -9,6 +9,10 @@ use std::time::Duration;
 pub enum DaemonError {
     #[error("could not {step} {path}: {source}")]
     Io { step: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "could not listen on {path}: {source}; where the file system has no sockets, start with --standalone or set MCP_DATA_DIR to a directory on another one"
+    )]
+    Listen { path: PathBuf, source: io::Error },
     #[error("{path} belongs to another user (uid {uid}), so nothing is said to whoever listens there")]
     Stranger { path: PathBuf, uid: u32 },
     #[error(

@@ -37,7 +37,7 @@ pub(super) fn bind(directory: &Path) -> Result<UnixListener, DaemonError> {
     let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = inside(directory, || UnixListener::bind(NAME));
     rustix::process::umask(mask);
-    bound?.map_err(DaemonError::io("listen on", path(directory)))
+    bound?.map_err(|source| DaemonError::Listen { path: path(directory), source })
 }
 
 pub(super) fn remove(directory: &Path) -> Result<(), DaemonError> {

@@ -14,7 +14,7 @@ use super::{DaemonError, Link};
 /// How long a daemon may take to become ready. Waiting for an earlier one to leave counts, so does repairing a database.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Returns when there is a daemon to connect to.
+/// Returns when there is a daemon to connect to, or one was there and has left again already.
 pub(super) fn start(directory: &Path) -> Result<(), DaemonError> {
     // One client starts a daemon and the others wait here, then find it. The lock is on the directory itself, so that there
     // is no file to leave behind. Each holder is bounded by `PATIENCE`.
@@ -38,28 +38,29 @@ pub(super) fn start(directory: &Path) -> Result<(), DaemonError> {
     let stderr = child.stderr.take();
     // Ends with the pipe, which the daemon lets go when it is ready or dead.
     std::thread::spawn(move || {
-        if let Some(stderr) = stderr {
-            repeat(stderr);
-        }
-        let _ = said_all.send(());
+        let _ = said_all.send(stderr.is_some_and(repeat));
     });
-    if all_said.recv_timeout(PATIENCE).is_err() {
+    let Ok(said) = all_said.recv_timeout(PATIENCE) else {
         return Err(DaemonError::NotReady { limit: PATIENCE, log: directory.join("logs") });
-    }
+    };
     // The child only hands over to the daemon, which is no child of ours.
     child.wait().map_err(DaemonError::io("wait for", directory))?;
     match Link::open(directory)? {
-        Some(_) => Ok(()),
-        None => Err(DaemonError::NotStarted),
+        // A daemon that cannot start says why. One that said nothing was stopped as soon as it was there.
+        None if said => Err(DaemonError::NotStarted),
+        _ => Ok(()),
     }
 }
 
-/// Says what the daemon says.
-fn repeat(mut from: ChildStderr) {
+/// Says what the daemon says. Returns whether that was anything.
+fn repeat(mut from: ChildStderr) -> bool {
     let mut buffer = [0; 4096];
+    let mut said = false;
     while let Ok(read) = from.read(&mut buffer) {
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return };
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        said = true;
         // A client that does not listen loses nothing: the log has it too.
         let _ = io::stderr().write_all(bytes);
     }
+    said
 }

@@ -28,9 +28,10 @@ const PRINTS: usize = 256;
 /// Finds the command and stops it. `$1` is the line that was run, `$2` its age in hundredths of a second.
 ///
 /// Every command of a connection is a child of the same `sshd` process and leads a process group of its own. Ours is the
-/// one that still shows the line that it was started with; a shell that replaced itself by the command does not, so then
-/// it is the only one of the right age, give or take a second. On a busy machine this script may begin late, so a line that is
-/// the same may be up to five seconds older. Two that could be meant are both left alone.
+/// one that still shows the line that it was started with, as a shell's argument or, where a shell replaced itself by a
+/// plain command, as that command's words. Where there is none, because words were quoted, it is the only one of the right
+/// age, give or take a second. On a busy machine this script may begin late, so a line that is the same may be up to five
+/// seconds older. Two that could be meant are both left alone.
 const FIND_AND_STOP: &str = r#"me=$$; line=$1; age=$2
 read -r up rest </proc/uptime || exit 1
 hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
@@ -46,7 +47,9 @@ for p in /proc/[0-9]*; do
   [ "$group" = "$p" ] || continue
   d=$(( ${up%.*}${up#*.} - born * 100 / hz - age ))
   [ $d -ge -100 ] && [ $d -le 500 ] || continue
-  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") same=1 ;; *) same=0 ;; esac
+  same=0
+  case $(tr '\0' '\n' <"/proc/$p/cmdline" 2>/dev/null) in *"$line") same=1 ;; esac
+  case $(tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null) in "$line ") same=1 ;; esac
   if [ $d -gt 100 ]; then
     [ $same = 1 ] && { late=$p; l=$((l + 1)); }
     continue
