@@ -207,8 +207,8 @@ fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<D
         nodelay: true,
         channel_buffer_size: CHANNEL_BUFFER,
         keepalive_interval: keep_alive,
-        // Two probes without an answer: a dead connection is noticed within three intervals.
-        keepalive_max: 2,
+        // One probe without an answer for a whole interval: a dead connection is noticed within two.
+        keepalive_max: 1,
         ..Config::default()
     }
 }

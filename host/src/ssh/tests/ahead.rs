@@ -122,3 +122,22 @@ async fn a_dead_connection_with_an_open_channel_is_replaced_without_anybody_noti
     run_with(&pool, &target, request("late x"), &call).await.unwrap();
     assert_eq!(fake.seen.connections.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn a_dead_connection_is_noticed_within_two_keep_alive_intervals() {
+    let fake = start(Manners::default()).await;
+    let network = network(fake.target.port).await;
+    let mut target = fake.target.clone();
+    target.port = network.port;
+    let interval = Duration::from_secs(30);
+    let pool = Pool::new(PoolSettings { keep_alive_interval: Some(interval), ..settings(5, 1) }, no_known_hosts());
+    run(&pool, &target, "echo x").await.unwrap();
+    network.dead.cancel();
+    tokio::time::pause();
+    let started = tokio::time::Instant::now();
+    while !pool.stats()[0].connections.is_empty() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // A moment more, for the news to get here.
+        assert!(started.elapsed() <= interval * 2 + Duration::from_secs(1), "it is not noticed");
+    }
+}
