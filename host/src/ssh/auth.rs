@@ -5,11 +5,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKeyWithHashAlg};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
 use super::error::{Endpoint, SshError, Step};
@@ -27,6 +28,11 @@ pub enum Attempt {
     KeyFile(KeyFileError),
     /// The server does not take this key for this user.
     KeyRefused(PathBuf),
+    /// Neither the certificate beside it; with the reason as far as it can be told here.
+    CertificateRefused {
+        path: PathBuf,
+        why: &'static str,
+    },
     PasswordRefused,
     /// The server asks for something that a password does not answer: a second factor, a new password.
     Questions(String),
@@ -46,6 +52,9 @@ impl fmt::Display for Attempt {
         match self {
             Attempt::KeyFile(error) => error.fmt(f),
             Attempt::KeyRefused(path) => write!(f, "the key {} was refused", path.display()),
+            Attempt::CertificateRefused { path, why } => {
+                write!(f, "the key {} was refused, and its certificate {why}", path.display())
+            }
             Attempt::PasswordRefused => f.write_str("the password was refused"),
             Attempt::Questions(prompt) => write!(f, "the server asked {prompt:?}, which a password does not answer"),
             Attempt::AgentMissing => f.write_str("there is no ssh-agent (SSH_AUTH_SOCK is not set)"),
@@ -67,6 +76,11 @@ impl Attempt {
                 "Check user, and that the key's public half is in the server's ~/.ssh/authorized_keys of that user."
                     .to_owned(),
             ),
+            Attempt::CertificateRefused { .. } => Some(
+                "Look at the certificate (ssh-keygen -L -f): its principals must name the user, its time must not be over, and \
+                 the server must trust its authority (TrustedUserCAKeys)."
+                    .to_owned(),
+            ),
             Attempt::AgentMissing => Some("Start this program with SSH_AUTH_SOCK set, or use keyPath.".to_owned()),
             Attempt::AgentEmpty => Some("Load the key with ssh-add.".to_owned()),
             Attempt::Questions(_) => Some("Log in with a key: a question cannot be answered here.".to_owned()),
@@ -79,6 +93,7 @@ impl Attempt {
         match self {
             Attempt::KeyFile(error) => error.reason(),
             Attempt::KeyRefused(_) => "KEY_REFUSED",
+            Attempt::CertificateRefused { .. } => "CERTIFICATE_REFUSED",
             Attempt::PasswordRefused => "PASSWORD_REFUSED",
             Attempt::Questions(_) => "QUESTION_UNANSWERED",
             Attempt::AgentMissing => "AGENT_MISSING",
@@ -105,6 +120,25 @@ struct Conversation<'a> {
     at: &'a Arc<Endpoint>,
     /// What the server accepts, as far as it has said so.
     accepts: Option<MethodSet>,
+}
+
+/// Whether a certificate is good at this time, as a predicate. The server decides; this only helps to understand it.
+fn validity(certificate: &Certificate) -> &'static str {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    if now >= certificate.valid_before() {
+        "has expired"
+    } else if now < certificate.valid_after() {
+        "is not valid yet"
+    } else if is_rsa(certificate) {
+        "is an RSA one, which can be used through an ssh-agent only"
+    } else {
+        "was refused, too"
+    }
+}
+
+/// The library signs for RSA certificates with SHA-1 unless an agent does it, which no server of today takes.
+fn is_rsa(certificate: &Certificate) -> bool {
+    matches!(certificate.algorithm(), Algorithm::Rsa { .. })
 }
 
 /// Logs in, or says what was tried and what the server accepts.
@@ -152,11 +186,12 @@ impl Conversation<'_> {
                 let (file, secret) = (path.clone(), passphrase.clone());
                 // Reading and above all decrypting a key would hold up everybody else on this thread.
                 let loaded = tokio::task::spawn_blocking(move || {
-                    key_file::load(&file, secret.as_ref().map(|text| text.as_str()))
+                    let key = key_file::load(&file, secret.as_ref().map(|text| text.as_str()))?;
+                    Ok((key, key_file::certificate(&file)?))
                 })
                 .await;
-                let key = match loaded {
-                    Ok(Ok(key)) => key,
+                let (key, certificate) = match loaded {
+                    Ok(Ok((key, certificate))) => (Arc::new(key), certificate),
                     Ok(Err(error)) => return Ok(Outcome::Not(Attempt::KeyFile(error))),
                     Err(error) => {
                         let cause = error.to_string();
@@ -166,13 +201,23 @@ impl Conversation<'_> {
                         })));
                     }
                 };
+                let mut refused = Attempt::KeyRefused(path.clone());
+                if let Some(certificate) = certificate {
+                    // Before the plain key, as OpenSSH does: it may carry restrictions that the plain key lacks.
+                    refused = Attempt::CertificateRefused { path: path.clone(), why: validity(&certificate) };
+                    if !is_rsa(&certificate) {
+                        let result = self.handle.authenticate_openssh_cert(self.user, key.clone(), certificate).await;
+                        let result = result.map_err(|error| self.lost(error))?;
+                        match self.judge(result, "publickey", refused.clone())? {
+                            Outcome::Not(_) => {}
+                            outcome => return Ok(outcome),
+                        }
+                    }
+                }
                 let hash = self.hash_for(&key.algorithm()).await?;
-                let result = self
-                    .handle
-                    .authenticate_publickey(self.user, PrivateKeyWithHashAlg::new(Arc::new(key), hash))
-                    .await;
+                let result = self.handle.authenticate_publickey(self.user, PrivateKeyWithHashAlg::new(key, hash)).await;
                 let result = result.map_err(|error| self.lost(error))?;
-                self.judge(result, "publickey", Attempt::KeyRefused(path.clone()))
+                self.judge(result, "publickey", refused)
             }
             Login::Password(password) => self.password(password.as_str()).await,
             Login::Agent => self.agent().await,

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use russh::keys::{PrivateKey, decode_secret_key};
+use russh::keys::{Certificate, PrivateKey, decode_secret_key};
 use zeroize::Zeroizing;
 
 /// No key file is larger; the limit keeps a wrong path (a log, a device) out of memory.
@@ -30,6 +30,8 @@ pub enum KeyFileError {
     PublicKey(PathBuf),
     #[error("{} is not a private key file", .0.display())]
     NotAKey(PathBuf),
+    #[error("{} is not a certificate: {cause}", .path.display())]
+    NotACertificate { path: PathBuf, cause: String },
     /// A key in a form that is not understood here.
     #[error("the key file {} cannot be used: {cause}", .path.display())]
     Unsupported { path: PathBuf, cause: String },
@@ -54,6 +56,9 @@ impl KeyFileError {
                 format!("Give the private key's file as keyPath, usually {}.", path.with_extension("").display())
             }
             KeyFileError::NotAKey(_) => "Give a private key file (OpenSSH, PEM or PKCS#8) as keyPath.".to_owned(),
+            KeyFileError::NotACertificate { path, .. } => {
+                format!("Take {} away, or have the key signed again (ssh-keygen -s).", path.display())
+            }
             KeyFileError::Unsupported { path, .. } => {
                 format!("Convert a copy of it to OpenSSH's format: ssh-keygen -p -f {}", path.display())
             }
@@ -69,6 +74,7 @@ impl KeyFileError {
             KeyFileError::PassphraseMissing(_) => "PASSPHRASE_MISSING",
             KeyFileError::PassphraseWrong(_) => "PASSPHRASE_WRONG",
             KeyFileError::PublicKey(_) | KeyFileError::NotAKey(_) => "NOT_A_PRIVATE_KEY",
+            KeyFileError::NotACertificate { .. } => "NOT_A_CERTIFICATE",
             KeyFileError::Unsupported { .. } => "KEY_UNSUPPORTED",
         }
     }
@@ -92,6 +98,25 @@ pub fn load(path: &Path, passphrase: Option<&str>) -> Result<PrivateKey, KeyFile
     }
     let Ok(text) = std::str::from_utf8(&bytes) else { return Err(KeyFileError::NotAKey(path.to_owned())) };
     decode(path, text, passphrase)
+}
+
+/// The OpenSSH certificate beside a key, in the file that `ssh-keygen -s` writes: the key's name and `-cert.pub`. Most keys
+/// have none.
+pub fn certificate(key: &Path) -> Result<Option<Certificate>, KeyFileError> {
+    let mut name = key.as_os_str().to_owned();
+    name.push("-cert.pub");
+    let path = PathBuf::from(name);
+    let text = match fs::metadata(&path)
+        .and_then(|found| if found.len() > MAX_KEY_FILE { Ok(String::new()) } else { fs::read_to_string(&path) })
+    {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(KeyFileError::NotACertificate { path, cause: error.to_string() }),
+    };
+    match Certificate::from_openssh(text.trim_end()) {
+        Ok(certificate) => Ok(Some(certificate)),
+        Err(error) => Err(KeyFileError::NotACertificate { path, cause: error.to_string() }),
+    }
 }
 
 fn decode(path: &Path, text: &str, passphrase: Option<&str>) -> Result<PrivateKey, KeyFileError> {

@@ -141,6 +141,51 @@ async fn every_kind_of_key_logs_in_and_a_strange_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_certificate_beside_the_key_logs_in_where_the_plain_key_does_not() {
+    let authority = tempfile::tempdir().unwrap();
+    let ca = authority.path().join("ca").display().to_string();
+    output("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &ca]);
+    let Some(sshd) = Sshd::start(&format!("TrustedUserCAKeys {ca}.pub")) else { return };
+    let public = sshd.path("stranger.pub").display().to_string();
+    let sign = |principal: &str, validity: &str| {
+        output("ssh-keygen", &["-q", "-s", &ca, "-I", "test", "-n", principal, "-V", validity, &public]);
+    };
+    let with_new_key = async |kind: &str| {
+        let key = authority.path().join(kind);
+        let name = key.display().to_string();
+        output("ssh-keygen", &["-q", "-t", kind, "-N", "", "-f", &name]);
+        output("ssh-keygen", &["-q", "-s", &ca, "-I", "test", "-n", &sshd.user, &format!("{name}.pub")]);
+        let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
+        let target = Target { logins: vec![Login::Key { path: key, passphrase: None }], ..sshd.target("key") };
+        run(&pool, &target, "true").await.map(drop)
+    };
+    with_new_key("ecdsa").await.unwrap();
+    let error = with_new_key("rsa").await.unwrap_err();
+    assert!(error.to_string().contains("through an ssh-agent only"), "{error}");
+    let failure = async || {
+        let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
+        Problem::from(run(&pool, &sshd.target("stranger"), "true").await.err().unwrap())
+    };
+    sign(&sshd.user, "-1h:+1h");
+    let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
+    run(&pool, &sshd.target("stranger"), "true").await.unwrap();
+    sign("somebody-else", "-1h:+1h");
+    let problem = failure().await;
+    assert_eq!(problem.details["reason"], "CERTIFICATE_REFUSED", "{problem:?}");
+    assert!(problem.hint.unwrap().contains("principals"));
+    sign(&sshd.user, "-2h:-1h");
+    assert!(failure().await.message.contains("its certificate has expired"));
+    std::fs::write(sshd.path("stranger-cert.pub"), "nonsense").unwrap();
+    let problem = failure().await;
+    assert_eq!(problem.details["reason"], "NOT_A_CERTIFICATE", "{problem:?}");
+    // A certificate that is refused does not spoil the key that is not.
+    let public = sshd.path("key.pub").display().to_string();
+    output("ssh-keygen", &["-q", "-s", &ca, "-I", "test", "-n", "somebody-else", &public]);
+    let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
+    run(&pool, &sshd.target("key"), "true").await.unwrap();
+}
+
+#[tokio::test]
 async fn the_host_key_of_the_known_type_is_asked_for() {
     let Some(sshd) = Sshd::start("") else { return };
     // The server has both; left to itself it would show ed25519, which is not known.
