@@ -16,6 +16,7 @@ mod start;
 mod jobs;
 mod crash;
 mod plugins;
+mod api;
 mod readme_plugin;
 mod secrets;
 mod tidy;

@@ -18,11 +18,14 @@ pub struct Bundled {
     pub describe: fn() -> PluginInfo,
 }
 
-const BUNDLED: &[Bundled] = &[Bundled {
-    folder: "monitoring",
-    package: "orchestrator-monitoring",
-    describe: describe::<orchestrator_monitoring::Monitoring>,
-}];
+const BUNDLED: &[Bundled] = &[
+    Bundled {
+        folder: "monitoring",
+        package: "orchestrator-monitoring",
+        describe: describe::<orchestrator_monitoring::Monitoring>,
+    },
+    Bundled { folder: "api", package: "orchestrator-api", describe: describe::<orchestrator_api::Api> },
+];
 
 /// All of them. A folder in `plugins/` that is not listed here is an error, since its plugin would be left out silently.
 pub fn bundled() -> Result<&'static [Bundled]> {
