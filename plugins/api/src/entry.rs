@@ -104,15 +104,15 @@ fn one_line(text: &str) -> String {
 /// What `api_add` is given.
 #[derive(Deserialize, JsonSchema)]
 pub struct Change {
-    /// Its name.
+    /// Name.
     pub alias: String,
-    /// http:// or https://; needed for a new one.
+    /// Needed for a new one.
     pub url: Option<String>,
-    /// Path added to the URL.
+    /// Path below url.
     pub health_check_endpoint: Option<String>,
-    /// GET if not given.
+    /// Default GET.
     pub health_check_method: Option<Method>,
-    /// By the given secrets if absent.
+    /// Default: by the secrets.
     pub auth_method: Option<Auth>,
     /// Sealed.
     pub api_key: Option<String>,
@@ -120,16 +120,15 @@ pub struct Change {
     pub auth_header_name: Option<String>,
     /// Default Bearer; '' for none.
     pub auth_scheme: Option<String>,
-    /// For basic authentication.
+    /// User.
     pub htpasswd_user: Option<String>,
     /// Sealed.
     pub htpasswd_pass: Option<String>,
-    /// For people.
+    /// Free text.
     pub notes: Option<String>,
-    /// HTTP status that means UP.
-    #[schemars(range(min = 100, max = 599))]
+    /// Healthy status.
     pub expect_status: Option<u16>,
-    /// Text that the body must hold.
+    /// Text in a healthy body.
     pub expect_body: Option<String>,
 }
 
@@ -208,6 +207,9 @@ impl Change {
 
 impl Entry {
     fn check(self) -> Result<Entry, Problem> {
+        if self.expect_status.is_some_and(|status| !(100..=599).contains(&status)) {
+            return Err(Problem::invalid("`expect_status` must be an HTTP status from 100 to 599"));
+        }
         if !is_token(&self.auth_header_name) {
             return Err(Problem::invalid("`auth_header_name` must be the name of an HTTP header, such as X-Api-Key"));
         }

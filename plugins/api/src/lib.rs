@@ -19,8 +19,8 @@ impl Plugin for Api {
                 Tool::new(
                     "api_add",
                     "Add an API",
-                    "Adds an HTTP API to the catalogue, or changes the given fields of one. Keys and passwords are sealed \
-                     and never shown again; with a new host they must be given again.",
+                    "Adds an HTTP API to the catalogue or changes given fields. Secrets are sealed and never shown; another \
+                     host needs them again.",
                     api_add,
                 )
                 .additive()
@@ -29,13 +29,13 @@ impl Plugin for Api {
                 .direct(),
             )
             .tool(
-                Tool::new("api_list", "List APIs", "The catalogue of APIs, without secrets.", api_list)
+                Tool::new("api_list", "List APIs", "The catalogue, without secrets.", api_list)
                     .read_only()
                     .closed_world()
                     .direct(),
             )
             .tool(
-                Tool::new("api_remove", "Remove an API", "Removes an API from the catalogue, with its secrets.", api_remove)
+                Tool::new("api_remove", "Remove an API", "Removes an API and its secrets.", api_remove)
                     .idempotent()
                     .closed_world()
                     .direct(),
@@ -118,7 +118,7 @@ fn api_list(host: &dyn Host, _: NoArguments) -> Result<Output<Catalogue>, Proble
 
 #[derive(Deserialize, JsonSchema)]
 struct Alias {
-    /// As api_list shows it.
+    /// Name.
     alias: String,
 }
 

@@ -135,5 +135,5 @@ fn the_descriptions_are_short_enough_for_a_model() {
             json!([tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema]).to_string().len()
         })
         .sum();
-    assert!(bytes < 2_700, "{bytes} bytes");
+    assert!(bytes < 1_900, "{bytes} bytes");
 }
