@@ -1,7 +1,8 @@
-//! What a tool can reach: servers, commands on them, settings, progress, the log.
+//! What a tool can reach: servers, commands on them, settings, progress, the log, what it keeps between calls.
 //!
 //! Tool code takes a `&dyn Host`. On wasm32 that is the contract's imports, in a unit test it is [`Mock`](crate::mock::Mock).
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -41,6 +42,27 @@ pub trait Host {
     /// Runs up to 32 commands at the same time: about one round trip. The answers have the commands' order.
     fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>>;
 
+    /// The value of a key of the plugin's own, if it has one.
+    fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, Problem>;
+
+    /// Sets a value of the plugin's own: at most 64 KiB, 1000 keys and 1 MiB in all.
+    fn kv_set(&self, key: &str, value: &[u8]) -> Result<(), Problem>;
+
+    /// Removes a key; whether it was there.
+    fn kv_delete(&self, key: &str) -> Result<bool, Problem>;
+
+    /// The keys that begin with `prefix`, sorted.
+    fn kv_list(&self, prefix: &str) -> Result<Vec<String>, Problem>;
+
+    /// Hands a secret over to the host, which seals it and never gives it back.
+    fn secret_put(&self, name: &str, value: &str) -> Result<(), Problem>;
+
+    /// Removes a secret; whether it was there.
+    fn secret_delete(&self, name: &str) -> Result<bool, Problem>;
+
+    /// Whether there is a secret of this name.
+    fn secret_exists(&self, name: &str) -> Result<bool, Problem>;
+
     /// The operator's settings for this plugin, a JSON object.
     fn settings_json(&self) -> Value;
 
@@ -65,6 +87,20 @@ impl dyn Host + '_ {
         }
         let message = format!("`{line}` on {server} {}", finished.ending());
         Err(Problem::failed(message).detail("alias", server).detail("exit_code", finished.exit_code))
+    }
+
+    /// The JSON value of a key, if it has one. What is not as `T` wants it is `PLUGIN_FAILED`.
+    pub fn kv_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Problem> {
+        let Some(bytes) = self.kv_get(key)? else { return Ok(None) };
+        let read = serde_json::from_slice(&bytes);
+        read.map(Some).map_err(|error| Problem::failed(format!("the stored value of {key:?} does not read: {error}")))
+    }
+
+    /// Sets a value as JSON.
+    pub fn kv_set_json(&self, key: &str, value: &impl Serialize) -> Result<(), Problem> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| Problem::failed(format!("the value for {key:?} cannot be written as JSON: {error}")))?;
+        self.kv_set(key, &bytes)
     }
 
     /// The operator's settings for this plugin. Members that `T` does not know are ignored unless it denies them.

@@ -19,6 +19,8 @@ pub struct Mock {
     servers: Vec<Server>,
     answers: BTreeMap<String, Result<Finished, Problem>>,
     settings: Map<String, Value>,
+    kept: RefCell<BTreeMap<String, Vec<u8>>>,
+    secrets: RefCell<BTreeMap<String, String>>,
     cancelled: Cell<bool>,
     commands: RefCell<Vec<(String, Command)>>,
     round_trips: Cell<usize>,
@@ -66,6 +68,22 @@ impl Mock {
     pub fn settings(mut self, settings: Value) -> Self {
         self.settings = settings.as_object().cloned().unwrap_or_default();
         self
+    }
+
+    /// A value that is kept from an earlier call.
+    pub fn kept(self, key: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.kept.borrow_mut().insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// What is kept now, by key.
+    pub fn all_kept(&self) -> BTreeMap<String, Vec<u8>> {
+        self.kept.borrow().clone()
+    }
+
+    /// The secrets that were handed over and not deleted. Only a test can see them.
+    pub fn secrets(&self) -> BTreeMap<String, String> {
+        self.secrets.borrow().clone()
     }
 
     /// From now on nobody wants the result any more.
@@ -132,6 +150,36 @@ impl Host for Mock {
         commands.into_iter().map(|command| self.run(server, command)).collect()
     }
 
+    fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, Problem> {
+        Ok(self.kept.borrow().get(key).cloned())
+    }
+
+    fn kv_set(&self, key: &str, value: &[u8]) -> Result<(), Problem> {
+        self.kept.borrow_mut().insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn kv_delete(&self, key: &str) -> Result<bool, Problem> {
+        Ok(self.kept.borrow_mut().remove(key).is_some())
+    }
+
+    fn kv_list(&self, prefix: &str) -> Result<Vec<String>, Problem> {
+        Ok(self.kept.borrow().keys().filter(|key| key.starts_with(prefix)).cloned().collect())
+    }
+
+    fn secret_put(&self, name: &str, value: &str) -> Result<(), Problem> {
+        self.secrets.borrow_mut().insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn secret_delete(&self, name: &str) -> Result<bool, Problem> {
+        Ok(self.secrets.borrow_mut().remove(name).is_some())
+    }
+
+    fn secret_exists(&self, name: &str) -> Result<bool, Problem> {
+        Ok(self.secrets.borrow().contains_key(name))
+    }
+
     fn settings_json(&self) -> Value {
         Value::Object(self.settings.clone())
     }
@@ -166,6 +214,23 @@ mod tests {
         let host = Mock::new().server("web", &[]).exits("df -P", 1, "df: no such device\n");
         let problem = (&host as &dyn Host).run("web", Command::new("df").arg("-P")).unwrap_err();
         assert_eq!(problem.to_string(), "PLUGIN_FAILED: `df -P` on web exited with 1: df: no such device");
+    }
+
+    #[test]
+    fn what_is_kept_is_found_by_key_and_prefix_until_it_is_deleted() {
+        let mock = Mock::new().kept("api/a", "1");
+        let host: &dyn Host = &mock;
+        host.kv_set_json("api/b", &vec![2]).unwrap();
+        host.kv_set("other", b"x").unwrap();
+        assert_eq!(host.kv_list("api/"), Ok(vec!["api/a".to_owned(), "api/b".to_owned()]));
+        assert_eq!(host.kv_json::<u8>("api/a"), Ok(Some(1)));
+        assert_eq!(host.kv_json::<Vec<u8>>("api/b"), Ok(Some(vec![2])));
+        assert_eq!(host.kv_json::<u8>("api/b").unwrap_err().code, "PLUGIN_FAILED");
+        assert_eq!((host.kv_delete("api/a"), host.kv_delete("api/a")), (Ok(true), Ok(false)));
+        assert_eq!(host.kv_json::<u8>("api/a"), Ok(None));
+        host.secret_put("key", "hunter2").unwrap();
+        assert_eq!(mock.secrets()["key"], "hunter2");
+        assert_eq!((host.secret_delete("key"), host.secret_exists("key")), (Ok(true), Ok(false)));
     }
 
     #[test]

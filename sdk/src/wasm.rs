@@ -65,6 +65,34 @@ impl Host for Imports {
         ended.into_iter().map(|one| one.map(Finished::from).map_err(Problem::from)).collect()
     }
 
+    fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, Problem> {
+        host::kv::get(key).map_err(Problem::from)
+    }
+
+    fn kv_set(&self, key: &str, value: &[u8]) -> Result<(), Problem> {
+        host::kv::set(key, value).map_err(Problem::from)
+    }
+
+    fn kv_delete(&self, key: &str) -> Result<bool, Problem> {
+        host::kv::delete(key).map_err(Problem::from)
+    }
+
+    fn kv_list(&self, prefix: &str) -> Result<Vec<String>, Problem> {
+        host::kv::list(prefix).map_err(Problem::from)
+    }
+
+    fn secret_put(&self, name: &str, value: &str) -> Result<(), Problem> {
+        host::secrets::put(name, value).map_err(Problem::from)
+    }
+
+    fn secret_delete(&self, name: &str) -> Result<bool, Problem> {
+        host::secrets::delete(name).map_err(Problem::from)
+    }
+
+    fn secret_exists(&self, name: &str) -> Result<bool, Problem> {
+        host::secrets::exists(name).map_err(Problem::from)
+    }
+
     fn settings_json(&self) -> Value {
         object(&host::settings::get())
     }

@@ -24,6 +24,7 @@ mod crash;
 mod daemon;
 mod handshake;
 mod plugins;
+mod api;
 mod readme_plugin;
 mod fail2ban;
 mod logs;

@@ -98,6 +98,28 @@ async fn a_plugin_from_the_folder_is_loaded_and_gets_its_settings() -> Result<()
 }
 
 #[tokio::test]
+async fn what_a_plugin_keeps_is_there_after_a_restart_and_its_secret_is_nowhere_to_be_read() -> Result<()> {
+    let (client, place) = with_guests(&["echo"], "").await?;
+    client.call("guest_kv", json!({"op": "set", "key": "colour", "value": "blue"})).await?.ok()?;
+    client.call("guest_secret", json!({"op": "set", "key": "token", "value": "hunter2-hunter2"})).await?.ok()?;
+    client.close().await?;
+    let client = Launch::new(&place).start().await?;
+    let kept = client.call("guest_kv", json!({"op": "get", "key": "colour"})).await?.ok()?;
+    assert_eq!(kept.structured["answer"], "blue");
+    let exists = client.call("guest_secret", json!({"op": "exists", "key": "token"})).await?.ok()?;
+    assert_eq!(exists.structured["answer"], true);
+    let long = json!({"op": "set", "key": "colour", "value": "x", "repeat": 65_537});
+    let problem = client.call("guest_kv", long).await?.problem("INVALID_ARGUMENT")?;
+    problem.names(&["colour", "65537 bytes", "65536"])?;
+    client.close().await?;
+    for file in place.data_files()? {
+        let bytes = std::fs::read(&file)?;
+        ensure!(!bytes.windows(15).any(|window| window == b"hunter2-hunter2"), "{} holds it", file.display());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_plugin_that_loops_is_ended_and_harms_nobody() -> Result<()> {
     let (client, _place) = with_guests(&["loops"], "[plugin_limits]\ncompute_s = 1\n").await?;
     let started = Instant::now();

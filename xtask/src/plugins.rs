@@ -30,6 +30,7 @@ const BUNDLED: &[Bundled] = &[
         describe: describe::<orchestrator_fail2ban::Fail2ban>,
     },
     Bundled { folder: "logs", package: "orchestrator-logs", describe: describe::<orchestrator_logs::Logs> },
+    Bundled { folder: "api", package: "orchestrator-api", describe: describe::<orchestrator_api::Api> },
 ];
 
 /// All of them. A folder in `plugins/` that is not listed here is an error, since its plugin would be left out silently.

@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::inventory::Inventory;
 use crate::jobs::Jobs;
 use crate::logs::Logs;
-use crate::plugins::{self, Plugins, Setup};
+use crate::plugins::{self, Kept, Plugins, Setup};
 use crate::secrets::Vault;
 use crate::ssh::{HostKeys, Pool, PoolSettings};
 use crate::store::Store;
@@ -38,6 +38,7 @@ impl Program {
         let at = |name: &str| settings.data_dir.join(name);
         let store = Store::open(&at("orchestrator.redb"))?;
         let vault = Vault::new(store.clone(), &settings.data_dir, settings.master_key.as_deref());
+        let kept = Kept::open(store.clone(), vault.clone()).await.context("opening what plugins keep")?;
         let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
         let audit = Audit::open(&at("audit.jsonl"))?;
         let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir));
@@ -51,6 +52,7 @@ impl Program {
             limits: settings.plugin_limits,
             reserved_tools: Registry::core_names(),
             servers: servers.clone(),
+            kept,
         })
         .await
         .context("starting the sandbox for plugins")?;

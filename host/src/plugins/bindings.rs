@@ -7,6 +7,9 @@ wasmtime::component::bindgen!({
     imports: {
         // Waits for a server.
         "orchestrator:plugin/ssh": async | trappable,
+        // Wait for the disk.
+        "orchestrator:plugin/kv": async | trappable,
+        "orchestrator:plugin/secrets": async | trappable,
         // Answer at once. They may end the guest, when its call has been cancelled.
         default: trappable,
     },

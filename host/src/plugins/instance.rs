@@ -16,7 +16,8 @@ use super::bindings::orchestrator::plugin::types::Problem;
 use super::error::Stopped;
 use super::grants::Granted;
 use super::imports::stdio::LogStream;
-use super::imports::{log, progress, servers, settings, ssh};
+use super::imports::{kv, log, progress, secrets, servers, settings, ssh};
+use super::kept::Namespace;
 use super::one_line_of;
 use super::sandbox::Sandbox;
 use super::ticker::Stopwatch;
@@ -41,6 +42,8 @@ pub struct Capabilities {
     pub settings: Arc<str>,
     /// None while a plugin describes itself: then it has no capability at all.
     pub servers: Option<Servers>,
+    /// None then, too.
+    pub kept: Option<Namespace>,
     pub call: Call,
 }
 
@@ -54,6 +57,8 @@ pub struct Guest {
     pub settings: settings::Context,
     pub servers: servers::Context,
     pub ssh: ssh::Context,
+    pub kv: kv::Context,
+    pub secrets: secrets::Context,
     pub progress: progress::Context,
     pub log: log::Context,
 }
@@ -154,7 +159,8 @@ impl Sandbox {
     }
 
     fn store(&self, given: Capabilities, watch: &Stopwatch) -> Store<Guest> {
-        let Capabilities { granted, settings, servers, call } = given;
+        let Capabilities { granted, settings, servers, kept, call } = given;
+        let keeper = kv::Keeper { kept, call: call.clone(), watch: watch.clone() };
         let lines = log::Lines::new(&granted.plugin, &granted.version, call.job);
         let (stdout, stderr) = (LogStream::stdout(lines.clone()), LogStream::stderr(lines.clone()));
         let wasi = WasiCtx::builder()
@@ -173,6 +179,8 @@ impl Sandbox {
             settings: settings::Context { json: settings },
             servers: servers::Context { granted: granted.clone(), servers: servers.clone() },
             ssh: ssh::Context { granted, servers, call: call.clone(), watch: watch.clone() },
+            kv: kv::Context { keeper: keeper.clone() },
+            secrets: secrets::Context { keeper },
             progress: progress::Context { call, done: 0.0 },
             log: log::Context { lines },
         };

@@ -13,6 +13,7 @@ use super::bundle::Bundled;
 use super::describe::{PluginInfo, ToolInfo, Want};
 use super::error::{LoadError, SandboxError};
 use super::grants::{Granted, Grants};
+use super::kept::Kept;
 use super::sandbox::Sandbox;
 use super::source::{self, Component, DescribeCache, Found, Source};
 use super::status::LastError;
@@ -36,12 +37,14 @@ pub struct Setup {
     /// The names of the core's tools, which no plugin may take.
     pub reserved_tools: BTreeSet<String>,
     pub servers: Servers,
+    pub kept: Kept,
 }
 
 /// All plugins, good or not.
 pub struct Plugins {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) servers: Servers,
+    pub(super) kept: Kept,
     plugins: Vec<Plugin>,
     /// Tool name to plugin.
     tools: BTreeMap<String, usize>,
@@ -120,7 +123,7 @@ impl Plugins {
         for (index, plugin) in plugins.iter().enumerate().filter(|(_, plugin)| plugin.state == State::Ready) {
             tools.extend(plugin.tools.iter().map(|tool| (tool.name.clone(), index)));
         }
-        Ok(Plugins { sandbox, servers: setup.servers, plugins, tools })
+        Ok(Plugins { sandbox, servers: setup.servers, kept: setup.kept, plugins, tools })
     }
 
     /// Every plugin: the bundled ones, then the others, each sorted by file name.

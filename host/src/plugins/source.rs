@@ -172,6 +172,7 @@ async fn describe(
         }),
         settings: "{}".into(),
         servers: None,
+        kept: None,
         call: Call::new("describe", "mcp-orchestrator").within(DESCRIBE),
     };
     let info = sandbox.describe(&prepared, given).await.map_err(|failure| LoadError::Describe(told(failure)))?;

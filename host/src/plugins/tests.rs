@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::*;
 use crate::audit::Audit;
-use crate::call::{Call, Reply};
+use crate::call::{Call, Recorded, Reply};
 use crate::capability::Servers;
 use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
 use crate::error::{Code, Problem};
@@ -40,7 +40,7 @@ fn guest(name: &str) -> Vec<u8> {
 /// A data directory with these components in it.
 struct Home {
     dir: tempfile::TempDir,
-    servers: OnceCell<Servers>,
+    servers: OnceCell<(Servers, Kept)>,
     /// A server that is connected to and never says a word.
     silent: Option<TcpListener>,
 }
@@ -69,14 +69,15 @@ impl Home {
     }
 
     /// The servers of `silent`, if there is one; a data directory has one database, whoever opens it first.
-    async fn servers(&self) -> Servers {
+    async fn servers(&self) -> (Servers, Kept) {
         self.servers.get_or_init(|| self.open_servers()).await.clone()
     }
 
-    async fn open_servers(&self) -> Servers {
+    async fn open_servers(&self) -> (Servers, Kept) {
         let at = |name: &str| self.dir.path().join(name);
         let store = Store::open(&at("orchestrator.redb")).unwrap();
         let vault = Vault::new(store.clone(), self.dir.path(), None);
+        let kept = Kept::open(store.clone(), vault.clone()).await.unwrap();
         let inventory = Inventory::open(store).await.unwrap();
         if let Some(listener) = &self.silent {
             let patch = ServerPatch {
@@ -99,7 +100,7 @@ impl Home {
             next_after: Duration::from_secs(3600),
         };
         let pool = Pool::new(settings, HostKeys::new(self.dir.path()));
-        Servers::new(inventory, vault, pool, Audit::open(&at("audit.jsonl")).unwrap())
+        (Servers::new(inventory, vault, pool, Audit::open(&at("audit.jsonl")).unwrap()), kept)
     }
 
     async fn load(&self) -> Arc<Plugins> {
@@ -107,7 +108,7 @@ impl Home {
     }
 
     async fn load_with(&self, bundled: &'static [Bundled], configs: BTreeMap<String, PluginConfig>) -> Arc<Plugins> {
-        let servers = self.servers().await;
+        let (servers, kept) = self.servers().await;
         let setup = Setup {
             bundled,
             directory: self.plugins(),
@@ -115,7 +116,8 @@ impl Home {
             configs,
             limits: LIMITS,
             reserved_tools: BTreeSet::from(["task_exec".to_owned()]),
-            servers: servers.clone(),
+            servers,
+            kept,
         };
         Arc::new(Plugins::load(setup).await.unwrap())
     }
@@ -288,6 +290,42 @@ async fn a_server_outside_the_grant_is_refused_with_the_lines_that_would_grant_i
     let results = reply.structured["results"].as_array().unwrap();
     assert_eq!(results.len(), 33);
     assert!(results.iter().all(|result| result["code"] == "INVALID_ARGUMENT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_keeps_outlives_its_instance_and_a_cancelled_call_or_one_without_a_record_keeps_nothing() {
+    let home = Home::with(&["echo"]);
+    let plugins = home.load().await;
+    let keep = async |tool: &str, op: &str, key: &str, value: &str| {
+        let reply = call(&plugins, tool, json!({"op": op, "key": key, "value": value})).await;
+        // No answer is left out of the structured half.
+        reply.map(|reply| reply.structured.get("answer").cloned().unwrap_or_default())
+    };
+    for (key, value) in [("a/1", "one"), ("a/2", "two"), ("b", "three")] {
+        assert_eq!(keep("guest_kv", "set", key, value).await, Ok(Value::Null));
+    }
+    assert_eq!(keep("guest_kv", "get", "a/2", "").await, Ok(json!("two")));
+    assert_eq!(keep("guest_kv", "list", "a/", "").await, Ok(json!(["a/1", "a/2"])));
+    assert_eq!(keep("guest_kv", "delete", "a/2", "").await, Ok(json!(true)));
+    assert_eq!(keep("guest_kv", "get", "a/2", "").await, Ok(Value::Null));
+    assert_eq!(keep("guest_kv", "set", "", "x").await.unwrap_err().code, Code::InvalidArgument);
+
+    assert_eq!(keep("guest_secret", "set", "key", "hunter2").await, Ok(Value::Null));
+    assert_eq!(keep("guest_secret", "exists", "key", "").await, Ok(json!(true)));
+    assert_eq!(keep("guest_secret", "delete", "key", "").await, Ok(json!(true)));
+    assert_eq!(keep("guest_secret", "exists", "key", "").await, Ok(json!(false)));
+
+    let set = arguments(json!({"op": "set", "key": "late", "value": "x"}));
+    let unwanted = Call::new("guest_kv", "test");
+    unwanted.cancel.cancel();
+    let problem = plugins.call("echo", "guest_kv", set.clone(), unwanted).await.unwrap_err();
+    assert_eq!(problem.code, Code::Cancelled);
+    let (recorder, recorded) = Recorded::pending();
+    drop(recorder);
+    let unrecorded = Call { recorded, ..Call::new("guest_kv", "test") };
+    let problem = plugins.call("echo", "guest_kv", set, unrecorded).await.unwrap_err();
+    assert!(problem.message.contains("nothing was done"), "{problem}");
+    assert_eq!(keep("guest_kv", "get", "late", "").await, Ok(Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]

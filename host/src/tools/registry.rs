@@ -168,7 +168,7 @@ mod tests {
     use crate::inventory::Inventory;
     use crate::jobs::Jobs;
     use crate::logs;
-    use crate::plugins::{Plugins, Setup};
+    use crate::plugins::{Kept, Plugins, Setup};
     use crate::secrets::Vault;
     use crate::ssh::{HostKeys, Pool, PoolSettings};
     use crate::store::Store;
@@ -181,6 +181,7 @@ mod tests {
         let store = Store::open(&at("orchestrator.redb")).unwrap();
         let vault = Vault::new(store.clone(), directory, None);
         let audit = Audit::open(&at("audit.jsonl")).unwrap();
+        let kept = Kept::open(store.clone(), vault.clone()).await.unwrap();
         let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::from_files(Vec::new()));
         let servers = Servers::new(Inventory::open(store.clone()).await.unwrap(), vault, pool, audit.clone());
         let jobs = Jobs::start(store.clone(), &settings).await.unwrap();
@@ -192,6 +193,7 @@ mod tests {
             limits: settings.plugin_limits,
             reserved_tools: Registry::core_names(),
             servers: servers.clone(),
+            kept,
         };
         let plugins = Arc::new(Plugins::load(setup).await.unwrap());
         let logs = logs::start(directory, "error");

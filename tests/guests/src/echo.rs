@@ -26,6 +26,8 @@ impl Plugin for Echo {
             .tool(Tool::new("guest_log", "Log", "Writes a line into the log.", log).read_only())
             .tool(Tool::new("guest_problem", "Problem", "Fails with a given code.", problem).read_only())
             .tool(Tool::new("guest_print", "Print", "Writes to standard output and standard error.", print).read_only())
+            .tool(Tool::new("guest_kv", "Keep", "Sets, gets, deletes and lists values.", kv).direct())
+            .tool(Tool::new("guest_secret", "Secret", "Puts, finds and deletes secrets.", secret).direct())
             .wants_servers("*", "Tests name their servers.")
             .wants_exec(&["*"], "Tests name their commands.")
     }
@@ -126,6 +128,43 @@ fn servers(host: &dyn Host, _: NoArguments) -> Result<Output<Value>, Problem> {
 
 fn settings(host: &dyn Host, _: NoArguments) -> Result<Output<Value>, Problem> {
     Ok(Output::new("settings", json!({"settings": host.settings_json()})))
+}
+
+/// What to do with a value or a secret, and which.
+#[derive(Deserialize, JsonSchema)]
+struct Kept {
+    /// `set`, `get`, `delete`, `list` or `exists`.
+    op: String,
+    key: String,
+    #[serde(default)]
+    value: String,
+    /// The value is repeated so often, which tests of a limit are glad of.
+    repeat: Option<usize>,
+}
+
+impl Kept {
+    fn value(&self) -> String {
+        self.value.repeat(self.repeat.unwrap_or(1))
+    }
+}
+
+fn kv(host: &dyn Host, kept: Kept) -> Result<Output<Value>, Problem> {
+    let answer = match kept.op.as_str() {
+        "set" => json!(host.kv_set(&kept.key, kept.value().as_bytes())?),
+        "get" => json!(host.kv_get(&kept.key)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
+        "delete" => json!(host.kv_delete(&kept.key)?),
+        _ => json!(host.kv_list(&kept.key)?),
+    };
+    Ok(Output::new(kept.op, json!({"answer": answer})))
+}
+
+fn secret(host: &dyn Host, kept: Kept) -> Result<Output<Value>, Problem> {
+    let answer = match kept.op.as_str() {
+        "set" => json!(host.secret_put(&kept.key, &kept.value())?),
+        "delete" => json!(host.secret_delete(&kept.key)?),
+        _ => json!(host.secret_exists(&kept.key)?),
+    };
+    Ok(Output::new(kept.op, json!({"answer": answer})))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -1,8 +1,10 @@
 //! The only way from a guest to the world: one file per interface of the contract, and the standard streams of WASI.
 //! Each asks the grants before anything else and trusts no value that it is given.
 
+pub mod kv;
 pub mod log;
 pub mod progress;
+pub mod secrets;
 pub mod servers;
 pub mod settings;
 pub mod ssh;
