@@ -18,7 +18,7 @@ use crate::far::Far;
 use crate::place::Place;
 use crate::sshd::Sshd;
 
-use super::{Figure, spread};
+use super::{Figure, compiled, spread};
 
 const WARM_UP: usize = 20;
 const ROUNDS: usize = 200;
@@ -46,6 +46,7 @@ pub async fn measure_far() -> Result<Vec<Figure>> {
         let place = Place::new()?;
         let program = Launch::new(&place).start().await?;
         add(&program, &sshd, far.address.port()).await?;
+        compiled(&program).await?;
         let bare = connect(&sshd, far.address).await?;
         let (mut through, mut direct, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..2 + FAR_ROUNDS {
@@ -74,6 +75,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let place = Place::new()?;
     let program = Launch::new(&place).start().await?;
     add(&program, &sshd, sshd.port()).await?;
+    compiled(&program).await?;
     let bare = connect(&sshd, sshd.address).await?;
     let (mut through, mut direct) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {

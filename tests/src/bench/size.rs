@@ -9,7 +9,7 @@ use crate::client::{Client, Launch};
 use crate::place::Place;
 use crate::sshd::Sshd;
 
-use super::{Figure, exec};
+use super::{Figure, compiled, exec};
 
 pub async fn measure() -> Result<Vec<Figure>> {
     let sshd = Sshd::start().await?;
@@ -26,18 +26,18 @@ pub async fn measure() -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new("resident memory, idle", resident, "MB")
             .target(40.0)
-            .note("2 s after tools/list and a plugin call; the Node peers have 73–80 MB"),
+            .note("2 s after tools/list and a call of every plugin; the Node peers have 73–80 MB"),
         Figure::new("tools/list", float(bytes), "bytes").target(25_000.0).note(format!("{tools} tools")),
         Figure::new("bytes per tool", float(bytes / tools.max(1)), "bytes").target(650.0).note("the Node seed has 650"),
     ])
 }
 
-/// A program that has listed its tools and called a plugin, and the list.
+/// A program that has listed its tools and called every plugin, and the list.
 async fn use_once(place: &Place, sshd: &Sshd) -> Result<(Client, Value)> {
     let program = Launch::new(place).start().await?;
     exec::add(&program, sshd, sshd.port()).await?;
     let list = program.request("tools/list", json!({})).await?;
-    program.call("get_system_resources", json!({"alias": "box"})).await?.ok()?;
+    compiled(&program).await?;
     Ok((program, list))
 }
 
