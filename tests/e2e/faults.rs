@@ -4,25 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use orchestrator_tests::client::{Client, Launch};
-use orchestrator_tests::embedded::{Accounts, Embedded, Faults, Refuse};
-use orchestrator_tests::place::Place;
+use orchestrator_tests::client::Client;
+use orchestrator_tests::embedded::{Faults, Refuse};
 use serde_json::json;
 
-use crate::support::{Rig, Sleep, exec_arguments};
-
-async fn with_embedded(faults: Faults) -> Result<(Client, Embedded, Place)> {
-    let accounts = Accounts { user: "ada".into(), password: Some("engine".into()), keys: vec![] };
-    let server = Embedded::start_with(accounts, faults).await?;
-    let place = Place::new()?;
-    let client = Launch::new(&place).start().await?;
-    let arguments = json!({
-        "alias": "box", "host": "127.0.0.1", "port": server.port(), "user": "ada", "password": "engine",
-        "hostKey": server.fingerprint,
-    });
-    client.call("server_add", arguments).await?.ok()?;
-    Ok((client, server, place))
-}
+use crate::support::{Rig, Sleep, exec_arguments, with_embedded};
 
 fn resident_kib(client: &Client) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.pid()))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use orchestrator_tests::client::{Client, Launch};
+use orchestrator_tests::embedded::{Accounts, Embedded, Faults};
 use orchestrator_tests::place::Place;
 use orchestrator_tests::result::ToolResult;
 use orchestrator_tests::sshd::{Options, Sshd};
@@ -136,4 +137,18 @@ impl Sleep {
 pub fn repository() -> PathBuf {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     own.parent().map(PathBuf::from).unwrap_or(own)
+}
+
+/// A program that knows the embedded server as `box`, with a password.
+pub async fn with_embedded(faults: Faults) -> Result<(Client, Embedded, Place)> {
+    let accounts = Accounts { user: "ada".into(), password: Some("engine".into()), keys: vec![] };
+    let server = Embedded::start_with(accounts, faults).await?;
+    let place = Place::new()?;
+    let client = Launch::new(&place).start().await?;
+    let arguments = json!({
+        "alias": "box", "host": "127.0.0.1", "port": server.port(), "user": "ada", "password": "engine",
+        "hostKey": server.fingerprint,
+    });
+    client.call("server_add", arguments).await?.ok()?;
+    Ok((client, server, place))
 }

@@ -159,7 +159,7 @@ pub enum SshError {
     #[error("{at}: the command was stopped because its output could not be taken: {}; {stop}", .problem.message)]
     Sink { at: Arc<Endpoint>, problem: Box<Problem>, stop: Stop },
     /// Not tried: it failed too often.
-    #[error("{at}: not tried again yet, after {failures} failures in a row: {source}")]
+    #[error("{source} (not tried again yet, after {failures} failures in a row)")]
     LeftAlone { at: Arc<Endpoint>, failures: u32, left: Duration, source: Box<SshError> },
     /// It failed so often within one call.
     #[error("{source} (tried {attempts} times)")]
@@ -376,7 +376,7 @@ impl SshError {
             SshError::Sink { problem, .. } => return problem.hint.clone(),
             SshError::Jump { source, .. } | SshError::Tried { source, .. } => return source.hint(),
             SshError::LeftAlone { at, left, source, .. } => format!(
-                "{} It is tried again from {} s on; `server_add` with alias {:?} and verify tries it at once.",
+                "{} The next attempt is made in {} s at the earliest; `server_add` with alias {:?} and verify makes one at once.",
                 source.hint().unwrap_or_default(),
                 left.as_secs() + 1,
                 at.alias

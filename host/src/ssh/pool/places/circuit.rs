@@ -3,6 +3,7 @@
 //!
 //! Pure: the time is passed in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -42,7 +43,7 @@ impl Circuit {
     }
 
     /// The error for a caller who would have to connect now. `None`: he may.
-    pub fn refuses(&self, at: &std::sync::Arc<Endpoint>, now: Instant) -> Option<SshError> {
+    pub fn refuses(&self, at: &Arc<Endpoint>, now: Instant) -> Option<SshError> {
         let left = self.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let (_, last) = self.last.as_ref()?;
         Some(SshError::LeftAlone { at: at.clone(), failures: self.failures, left, source: Box::new(last.clone()) })
@@ -66,8 +67,6 @@ fn counts(error: &SshError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn at() -> Arc<Endpoint> {
