@@ -104,6 +104,10 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
     /// From `done` to the end, with attributes. `done` is moved on by what has arrived for certain.
     async fn attempt(&self, expected: &Meta, done: &mut u64) -> Result<(), FileError> {
         let keep = *done > 0;
+        let how = self.how(expected, keep);
+        if !keep && expected.size <= self.chunk() {
+            return self.small(expected, &how, done).await;
+        }
         let open = self.source().open(&self.from, expected);
         let create = self.target().create(&self.temporary, keep, expected.size - *done);
         let (source, target) = futures::future::try_join(open, create).await?;
@@ -116,32 +120,44 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
             }
             return Err(error);
         }
+        let (finished, ()) = futures::future::join(self.target().finish(target, &how), closing).await;
+        finished
+    }
+
+    fn chunk(&self) -> u64 {
+        self.source().chunk().min(self.target().chunk()).into()
+    }
+
+    fn how(&self, expected: &Meta, keep: bool) -> Finish {
         let options = &self.transfer.options;
         let replaced = self.item.target.as_ref().filter(|target| target.kind == Kind::File);
-        let how = Finish {
+        Finish {
             size: keep.then_some(expected.size),
             // Without being asked to, nobody is given a program that runs as its owner.
             mode: expected.mode & if options.preserve { 0o7777 } else { 0o777 },
             times: options.preserve.then_some((expected.accessed, expected.modified)),
             owner: replaced.and_then(|replaced| replaced.owner),
             durable: options.durable,
-        };
-        let (finished, ()) = futures::future::join(self.target().finish(target, &how), closing).await;
-        finished
+        }
+    }
+
+    /// A file that fits into one block.
+    async fn small(&self, expected: &Meta, how: &Finish, done: &mut u64) -> Result<(), FileError> {
+        let room = self.transfer.window.room(expected.size, expected.size == self.chunk()).await;
+        let (data, now) = self.source().take(&self.from, expected).await?;
+        if !is_same(&now, expected) || data.len() as u64 != expected.size {
+            return Err(self.changed());
+        }
+        self.target().put(&self.temporary, data, how).await?;
+        room.done();
+        *done = expected.size;
+        self.transfer.arrived(expected.size);
+        Ok(())
     }
 
     /// Moves the blocks, and looks whether the file is still what it was.
     async fn pump(&self, source: &S::File, target: &T::File, expected: &Meta, done: &mut u64) -> Result<(), FileError> {
-        let same = |now: Meta| (now.size, now.modified) == (expected.size, expected.modified);
-        let chunk = u64::from(self.source().chunk().min(self.target().chunk()));
-        let size = expected.size;
-        if *done == 0 && size <= chunk {
-            // The server does both in the order in which they are asked for: a small file costs one round trip less.
-            let read = self.block(source, target, 0, size, size == chunk);
-            let (moved, now) = futures::future::try_join(read, self.source().look(source)).await?;
-            *done = moved;
-            return if same(now) { Ok(()) } else { Err(self.changed()) };
-        }
+        let (chunk, size) = (self.chunk(), expected.size);
         let mut next = *done;
         let mut outstanding = BTreeSet::new();
         let mut moving = FuturesUnordered::new();
@@ -150,7 +166,7 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
                 let (offset, length) = (next, chunk.min(size - next));
                 outstanding.insert(offset);
                 moving.push(async move {
-                    self.block(source, target, offset, length, length == chunk).await.map(|_| offset)
+                    self.block(source, target, offset, length, length == chunk).await.map(|()| offset)
                 });
                 next += length;
             }
@@ -163,7 +179,7 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
                 None => break,
             }
         }
-        if same(self.source().look(source).await?) { Ok(()) } else { Err(self.changed()) }
+        if is_same(&self.source().look(source).await?, expected) { Ok(()) } else { Err(self.changed()) }
     }
 
     async fn block(
@@ -173,10 +189,7 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
         offset: u64,
         length: u64,
         whole: bool,
-    ) -> Result<u64, FileError> {
-        if length == 0 {
-            return Ok(0);
-        }
+    ) -> Result<(), FileError> {
         let room = self.transfer.window.room(length, whole).await;
         let data = self.source().read(source, offset, length as u32).await?;
         if (data.len() as u64) < length {
@@ -185,7 +198,7 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
         self.target().write(target, offset, data).await?;
         room.done();
         self.transfer.arrived(length);
-        Ok(length)
+        Ok(())
     }
 
     /// How much of the file is there already and is the same: in our temporary file, or under the real name.
@@ -226,16 +239,28 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
     }
 }
 
+/// Nobody has written to it in between, as far as can be told.
+fn is_same(now: &Meta, before: &Meta) -> bool {
+    (now.size, now.modified) == (before.size, before.modified)
+}
+
 /// SHA-256 of the first `length` bytes of a file: where it is if that is possible, else by reading it.
 pub async fn digest<F: Files>(files: &F, path: &Path, length: u64) -> Result<[u8; 32], FileError> {
-    if let Some(digest) = files.digest(path, length).await? {
+    let chunk = u64::from(files.chunk());
+    // A command on the server takes longer than reading a block from it.
+    if length > chunk
+        && let Some(digest) = files.digest(path, length).await?
+    {
         return Ok(digest);
     }
     let Some(meta) = files.meta(path, false).await? else {
         return Err(FileError::new(files.place(), "read", path, Cause::NotFound));
     };
+    if meta.size <= chunk {
+        let (data, _) = files.take(path, &meta).await?;
+        return Ok(Sha256::digest(data.get(..length as usize).unwrap_or(&data)).into());
+    }
     let file = files.open(path, &meta).await?;
-    let chunk = u64::from(files.chunk());
     let offsets = (0..length.div_ceil(chunk)).map(|block| block * chunk);
     let reads = offsets.map(|offset| files.read(&file, offset, chunk.min(length - offset) as u32));
     let mut blocks = stream::iter(reads).buffered(8);

@@ -135,7 +135,12 @@ impl FileError {
             }
             Cause::Busy => "Wait for the other job (task_queue) to end.".to_owned(),
             Cause::Outside => "Only the operator can widen MCP_ALLOWED_ROOTS.".to_owned(),
-            _ => return None,
+            Cause::Ours => "Nothing in the data directory (MCP_DATA_DIR) is copied; choose another path.".to_owned(),
+            Cause::Cancelled => "What had arrived stays; the same call copies the rest.".to_owned(),
+            Cause::Corrupt => "Something damages or changes the file on its way; try again.".to_owned(),
+            Cause::Unsupported => "This server's SFTP lacks it: call again without that option.".to_owned(),
+            Cause::Pattern(_) => "Check the pattern: * and ? stay within a directory, ** does not.".to_owned(),
+            Cause::Io(_) | Cause::InTheWay(_) => "Check the path and what stands there.".to_owned(),
         })
     }
 }

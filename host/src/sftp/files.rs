@@ -119,6 +119,12 @@ pub trait Files: Send + Sync + 'static {
     /// Ends the writing: gives the file its attributes and closes it.
     fn finish(&self, file: Self::File, how: &Finish) -> impl Future<Output = Result<(), FileError>> + Send;
 
+    /// All of a small file, and what it was when it was read: opened, read and closed in one go.
+    fn take(&self, path: &Path, meta: &Meta) -> impl Future<Output = Result<(Bytes, Meta), FileError>> + Send;
+
+    /// Makes a small file: created as by `create`, written and finished in one go.
+    fn put(&self, path: &Path, data: Bytes, how: &Finish) -> impl Future<Output = Result<(), FileError>> + Send;
+
     /// Replaces what has the new name, in one step; `durable` has it on the disk, where that can be asked for.
     fn rename(&self, from: &Path, to: &Path, durable: bool) -> impl Future<Output = Result<(), FileError>> + Send;
 

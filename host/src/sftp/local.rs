@@ -1,7 +1,7 @@
 //! Files of this machine. System calls that may wait for a disk run on threads that may wait.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +72,33 @@ pub struct LocalFile {
 fn set_times(file: &File, (accessed, modified): (u32, u32)) -> io::Result<()> {
     let at = |seconds: u32| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.into());
     file.set_times(fs::FileTimes::new().set_accessed(at(accessed)).set_modified(at(modified)))
+}
+
+/// Something else may have taken the name by now: a link is not followed, and a FIFO does not make us wait.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file any more")) }
+}
+
+fn create_file(path: &Path, keep: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(!keep).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+fn finish_file(file: &File, how: &Finish) -> io::Result<()> {
+    let found = file.metadata()?;
+    if let Some(size) = how.size.filter(|size| *size != found.len()) {
+        file.set_len(size)?;
+    }
+    if let Some((user, group)) = how.owner.filter(|owner| *owner != (found.uid(), found.gid())) {
+        // Only root may give files away.
+        let _ = std::os::unix::fs::fchown(file, Some(user), Some(group));
+    }
+    file.set_permissions(Permissions::from_mode(how.mode))?;
+    if let Some(times) = how.times {
+        set_times(file, times)?;
+    }
+    if how.durable { file.sync_all() } else { Ok(()) }
 }
 
 fn hash(mut reader: impl Read) -> io::Result<[u8; 32]> {
@@ -164,15 +191,7 @@ impl Files for Local {
     }
 
     async fn open(&self, path: &Path, _: &Meta) -> Result<LocalFile, FileError> {
-        blocking("open", path, |path| {
-            // Something else may have taken the name by now: a link is not followed, and a FIFO does not make us wait.
-            let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::other("it is no regular file any more"));
-            }
-            Ok(LocalFile { file: Arc::new(file), path: path.into() })
-        })
-        .await
+        blocking("open", path, |path| Ok(LocalFile { file: Arc::new(open_file(path)?), path: path.into() })).await
     }
 
     async fn look(&self, file: &LocalFile) -> Result<Meta, FileError> {
@@ -182,14 +201,7 @@ impl Files for Local {
 
     async fn create(&self, path: &Path, keep: bool, _size: u64) -> Result<LocalFile, FileError> {
         blocking("create", path, move |path| {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(!keep)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(path)?;
-            Ok(LocalFile { file: Arc::new(file), path: path.into() })
+            Ok(LocalFile { file: Arc::new(create_file(path, keep)?), path: path.into() })
         })
         .await
     }
@@ -224,23 +236,26 @@ impl Files for Local {
 
     async fn finish(&self, file: LocalFile, how: &Finish) -> Result<(), FileError> {
         let how = how.clone();
-        blocking("finish", &file.path.clone(), move |_| {
-            let found = file.file.metadata()?;
-            if let Some(size) = how.size.filter(|size| *size != found.len()) {
-                file.file.set_len(size)?;
-            }
-            if let Some((user, group)) = how.owner.filter(|owner| *owner != (found.uid(), found.gid())) {
-                // Only root may give files away.
-                let _ = std::os::unix::fs::fchown(&*file.file, Some(user), Some(group));
-            }
-            file.file.set_permissions(Permissions::from_mode(how.mode))?;
-            if let Some(times) = how.times {
-                set_times(&file.file, times)?;
-            }
-            if how.durable {
-                file.file.sync_all()?;
-            }
-            Ok(())
+        blocking("finish", &file.path.clone(), move |_| finish_file(&file.file, &how)).await
+    }
+
+    async fn take(&self, path: &Path, expected: &Meta) -> Result<(Bytes, Meta), FileError> {
+        let size = expected.size;
+        blocking("read", path, move |path| {
+            let mut file = open_file(path)?;
+            let mut data = Vec::with_capacity(size as usize);
+            (&mut file).take(size).read_to_end(&mut data)?;
+            Ok((data.into(), meta(&file.metadata()?)))
+        })
+        .await
+    }
+
+    async fn put(&self, path: &Path, data: Bytes, how: &Finish) -> Result<(), FileError> {
+        let how = how.clone();
+        blocking("write", path, move |path| {
+            let mut file = create_file(path, false)?;
+            file.write_all(&data)?;
+            finish_file(&file, &how)
         })
         .await
     }

@@ -19,7 +19,7 @@ pub struct Plan {
     /// Parents before their children.
     pub directories: Vec<Item>,
     pub files: Vec<Item>,
-    /// Same size, another time: only their content tells whether they differ.
+    /// Of the same size: only their content tells whether they differ.
     pub doubtful: Vec<Item>,
     pub links: Vec<Item>,
     /// Equal already.

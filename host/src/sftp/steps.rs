@@ -61,7 +61,10 @@ pub async fn all<S: Files, T: Files>(
 }
 
 fn rules<S: Files, T: Files>(transfer: &Transfer<S, T>) -> Rules {
-    Rules { force: transfer.options.force, careful: transfer.options.verify }
+    // Only times that were set on purpose say something: those of a copy that was made in the second in which the original
+    // was changed are the same, too, and SFTP has no fractions.
+    let options = &transfer.options;
+    Rules { force: options.force, careful: options.verify || !options.preserve }
 }
 
 /// What is to be copied, sorted by path.
