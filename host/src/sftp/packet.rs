@@ -234,14 +234,14 @@ impl Frames {
 
     /// The next whole packet, without its length.
     pub fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
-        if self.begun.is_empty() {
-            if let Some(length) = length_of(&self.rest)? {
-                if self.rest.len() >= 4 + length {
-                    self.rest.advance(4);
-                    return Ok(Some(self.rest.split_to(length)));
-                }
-                self.begun.reserve(4 + length);
+        if self.begun.is_empty()
+            && let Some(length) = length_of(&self.rest)?
+        {
+            if self.rest.len() >= 4 + length {
+                self.rest.advance(4);
+                return Ok(Some(self.rest.split_to(length)));
             }
+            self.begun.reserve(4 + length);
         }
         while !self.rest.is_empty() {
             let wanted = match length_of(&self.begun)? {

@@ -46,13 +46,16 @@ impl Tag {
 
 /// Who writes which file now, over the whole process: two transfers must not write one temporary file.
 #[derive(Clone, Debug, Default)]
-pub struct Claims(Arc<Mutex<BTreeSet<(Option<Arc<str>>, PathBuf)>>>);
+pub struct Claims(Arc<Mutex<BTreeSet<Claimed>>>);
+
+/// A place, and a path there.
+type Claimed = (Option<Arc<str>>, PathBuf);
 
 /// The right to write a file; given back when dropped.
 #[derive(Debug)]
 pub struct Claim {
     claims: Claims,
-    key: (Option<Arc<str>>, PathBuf),
+    key: Claimed,
 }
 
 impl Claims {
