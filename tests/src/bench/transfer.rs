@@ -153,10 +153,21 @@ fn small_files(folder: &Path, count: usize) -> Result<()> {
 
 /// Seconds of processor time that a process has used, in its own code and in the kernel.
 fn cpu_seconds(pid: u32) -> Result<f64> {
+    ticks(&pid.to_string(), [11, 12])
+}
+
+/// The same of all children that have ended, with theirs: `sftp` and the `ssh` that it starts. The program under test has
+/// not ended yet, and a server's sessions are no children of ours that were waited for.
+fn cpu_of_children() -> Result<f64> {
+    ticks("self", [13, 14])
+}
+
+/// The sum of two fields of `/proc/PID/stat`, counted from the state; the kernel counts a hundred ticks per second.
+fn ticks(pid: &str, wanted: [usize; 2]) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-    Ok((ticks(11) + ticks(12)) / 100.0)
+    let field = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    Ok(wanted.map(field).iter().sum::<f64>() / 100.0)
 }
 
 /// The largest memory that a process has had, in MiB.
@@ -197,9 +208,10 @@ pub async fn measure() -> Result<Vec<Figure>> {
     small_files(&small, SMALL_FILES)?;
     let (mut big_up, mut big_down, mut small_up, mut small_down) = (vec![], vec![], vec![], vec![]);
     let (mut tar_up, mut tar_down) = (vec![], vec![]);
-    let mut cpu = 0.0;
+    let (mut cpu, mut cpu_of_sftp) = (0.0, 0.0);
     for _ in 0..ROUNDS {
         let before = cpu_seconds(bench.program.pid())?;
+        let children = cpu_of_children()?;
         for (direction, times) in [("upload", &mut big_up), ("download", &mut big_down)] {
             let copy = bench.clear("copy")?;
             let ours = match direction {
@@ -213,7 +225,9 @@ pub async fn measure() -> Result<Vec<Figure>> {
                 bench.sftp(known, port, &format!("{verb} {} {}\n", big.display(), copy.display())).await?,
             ));
         }
-        cpu += (cpu_seconds(bench.program.pid())? - before) / (2 * BIG) as f64 * f64::from(1 << 30) / ROUNDS as f64;
+        let per_gib = f64::from(1 << 30) / (2 * BIG) as f64 / ROUNDS as f64;
+        cpu += (cpu_seconds(bench.program.pid())? - before) * per_gib;
+        cpu_of_sftp += (cpu_of_children()? - children) * per_gib;
         for (direction, times, tars) in
             [("upload", &mut small_up, &mut tar_up), ("download", &mut small_down, &mut tar_down)]
         {
@@ -244,7 +258,9 @@ pub async fn measure() -> Result<Vec<Figure>> {
         share("the same up, by tar over ssh", &tar_up, 0.333, &files),
         share("the same down, by tar over ssh", &tar_down, 0.333, &files),
         Figure::new("peak memory over idle", peak, "MiB").target(64.0),
-        Figure::new("processor time per GiB", cpu, "s").note("up and down; of the program alone"),
+        Figure::new("processor time per GiB, by OpenSSH's sftp", cpu / cpu_of_sftp, "of its time")
+            .target(1.0)
+            .note(format!("{cpu:.2} s against {cpu_of_sftp:.2} s, up and down, without the servers")),
         Figure::new("a command beside a transfer", latency_busy / latency_idle, "of idle")
             .target(1.3)
             .note(format!("median {latency_busy:.1} ms against {latency_idle:.1} ms")),
