@@ -22,6 +22,7 @@ mod faults;
 mod jobs;
 mod crash;
 mod daemon;
+mod detached;
 mod handshake;
 mod plugins;
 mod api;

@@ -4,6 +4,7 @@
 //! Not how a server is reached: that is the wire's business.
 
 mod command;
+mod detached;
 mod excerpt;
 mod manage;
 mod select;
@@ -12,6 +13,7 @@ mod servers;
 
 pub use crate::ssh::{OutputSink, Quota, Reached, Stopped, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
+pub use detached::{Exit, Follow, Launch, Place, StartError, State};
 pub use excerpt::{Ends, Excerpt};
 pub use manage::{NewServer, Verified};
 pub use select::is_selector;
