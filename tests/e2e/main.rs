@@ -30,5 +30,6 @@ mod readme_plugin;
 mod fail2ban;
 mod logs;
 mod services;
+mod lab;
 mod secrets;
 mod tidy;

@@ -98,7 +98,7 @@ impl Following {
     }
 
     /// Follows the job, and sees to it that nothing stays on the server.
-    pub(super) async fn to_the_end(mut self, stage: Stage) -> Result<Reply, Problem> {
+    pub(super) async fn run(mut self, stage: Stage) -> Result<Reply, Problem> {
         let reply = self.follow(stage).await;
         let job = self.core.jobs.get(self.id).await?;
         clean::later(&self.core, &job, self.alias, self.sent.then_some(self.place));
@@ -212,7 +212,7 @@ impl Following {
         // Many jobs of one server don't come back all at once.
         let pause = pause + rand::random_range(0..=pause / 4);
         let note = format!(
-            "its server cannot be asked since {since:.0}, and is again in {pause} s; the command goes on there by itself \
+            "its server cannot be asked since {since:.0} and will be again in {pause} s; the command does not wait for that \
              ({}: {})",
             problem.code.as_str(),
             problem.message

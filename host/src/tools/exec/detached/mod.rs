@@ -83,7 +83,7 @@ pub(super) async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, s
     let id = call.job.ok_or_else(|| Problem::internal("a detached command without a job"))?;
     let job = core.jobs.get(id).await?;
     let stage = Stage::Start(launch_of(&arguments));
-    Following::new(core, job.head(), &arguments, call, spool)?.to_the_end(stage).await
+    Following::new(core, job.head(), &arguments, call, spool)?.run(stage).await
 }
 
 /// Takes up what an earlier process has left: follows the detached jobs that run, cleans up after those that have ended.
@@ -97,7 +97,7 @@ pub fn reattach(core: &Arc<Core>) -> Result<(), Problem> {
                 let jobs = core.jobs.clone();
                 jobs.resume(job, move |call, spool| async move {
                     let arguments = read(&head)?;
-                    Following::new(core, &head, &arguments, call, spool)?.to_the_end(stage).await
+                    Following::new(core, &head, &arguments, call, spool)?.run(stage).await
                 });
             }
             AnyJob::Ended(job) => {
