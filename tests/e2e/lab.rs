@@ -27,8 +27,8 @@ fn named<'a>(list: &'a Value, name: &str) -> Result<&'a Value> {
     list.iter().find(|item| item["name"] == name).with_context(|| format!("{name} is not in {list:#?}"))
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn resources_are_what_the_host_says_itself() -> Result<()> {
     let lab = enter().await?;
     for alias in HOSTS {
@@ -50,8 +50,8 @@ async fn resources_are_what_the_host_says_itself() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn services_are_what_systemd_docker_and_pm2_say() -> Result<()> {
     let lab = enter().await?;
     let found = lab.call("get_services_status", "ops", json!({})).await?.ok()?;
@@ -86,8 +86,8 @@ async fn services_are_what_systemd_docker_and_pm2_say() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn what_a_host_does_not_have_is_absent_and_no_error() -> Result<()> {
     let lab = enter().await?;
     for alias in ["bare", "busybox"] {
@@ -109,8 +109,8 @@ async fn what_a_host_does_not_have_is_absent_and_no_error() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn bans_are_those_that_fail2ban_keeps() -> Result<()> {
     let lab = enter().await?;
     for alias in ["debian", "ops"] {
@@ -131,8 +131,8 @@ async fn bans_are_those_that_fail2ban_keeps() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn logs_are_those_that_are_on_the_host() -> Result<()> {
     let lab = enter().await?;
     for alias in HOSTS {
@@ -163,8 +163,8 @@ async fn logs_are_those_that_are_on_the_host() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn sudo_takes_the_password_that_the_server_was_added_with() -> Result<()> {
     let lab = enter().await?;
     for alias in ["ops", "ada"] {
@@ -177,8 +177,8 @@ async fn sudo_takes_the_password_that_the_server_was_added_with() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
 #[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
 async fn a_detached_command_survives_us_by_the_best_means_of_each_host() -> Result<()> {
     let mut lab = enter().await?;
     let cases = [
