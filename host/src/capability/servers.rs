@@ -14,7 +14,8 @@ use crate::call::Call;
 use crate::error::Problem;
 use crate::inventory::{Inventory, Server};
 use crate::secrets::Vault;
-use crate::ssh::{self, Pool, ServerStats};
+use crate::sftp::Commons;
+use crate::ssh::{self, Pool, Purpose, ServerStats};
 
 /// What may be told about a server to anybody: never a credential.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,11 +43,13 @@ pub(super) struct Parts {
     pub(super) vault: Vault,
     pub(super) pool: Pool,
     audit: Audit,
+    /// What all transfers of the process share.
+    pub(super) commons: Commons,
 }
 
 impl Servers {
-    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit) -> Self {
-        Servers(Arc::new(Parts { inventory, vault, pool, audit }))
+    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit, commons: Commons) -> Self {
+        Servers(Arc::new(Parts { inventory, vault, pool, audit, commons }))
     }
 
     /// Every server, sorted by alias.
@@ -111,13 +114,13 @@ impl Servers {
         self.find(alias)?;
         let asked = Some(wire.asked.clone());
         let mut sent = false;
-        let act = self.reach(call, alias, wire, sink, &mut sent);
-        let exit = self.audited(call, alias, "exec", asked, act, |exit| exit.code).await?;
+        let done = self.act(call, alias, wire, sink, &mut sent);
+        let exit = self.audited(call, alias, "exec", asked, done, |exit| exit.code).await?;
         Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
     }
 
-    /// The one way to a server. `sent` tells whether anything may have had an effect there.
-    pub(super) async fn reach<S: OutputSink>(
+    /// The one way to a command on a server. `sent` tells whether anything may have had an effect there.
+    pub(super) async fn act<S: OutputSink>(
         &self,
         call: &Call,
         alias: &str,
@@ -132,7 +135,7 @@ impl Servers {
         };
         let request =
             ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
-        let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
+        let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
         // From here on something happens on the server, so the job must be on disk.
         call.recorded.wait().await?;
         *sent = true;

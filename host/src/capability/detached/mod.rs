@@ -31,7 +31,7 @@ const COMPLAINT: usize = 1024;
 
 /// Where a detached command is on its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct DetachedPlace {
     /// Of its directory: letters, digits and dashes.
     pub name: String,
     /// It runs as root, and so does whoever looks after it.
@@ -79,7 +79,7 @@ pub enum StartError {
 
 /// What is asked of a server about a place.
 struct Question<'a> {
-    place: &'a Place,
+    place: &'a DetachedPlace,
     ask: Ask<'a>,
     /// For the whole of it.
     limit: Duration,
@@ -100,7 +100,7 @@ impl Servers {
         &self,
         call: &Call,
         alias: &str,
-        place: &Place,
+        place: &DetachedPlace,
         launch: &Launch,
     ) -> Result<State, StartError> {
         let asked = format!("{}detached: {}", if place.sudo { "sudo: " } else { "" }, launch.cmd);
@@ -119,7 +119,7 @@ impl Servers {
     }
 
     /// Sees to it that the command is not started any more, unless it was: then it is up.
-    pub async fn detached_claim(&self, call: &Call, alias: &str, place: &Place) -> Result<State, Problem> {
+    pub async fn detached_claim(&self, call: &Call, alias: &str, place: &DetachedPlace) -> Result<State, Problem> {
         let question = Question { place, ask: Ask::Claim, limit: PATIENCE };
         let answer = self.ask(call, alias, question, &mut Nowhere, &mut false).await?;
         answer.told(alias, "look for the detached command")
@@ -130,7 +130,7 @@ impl Servers {
         &self,
         call: &Call,
         alias: &str,
-        place: &Place,
+        place: &DetachedPlace,
         follow: Follow,
         sink: &mut S,
     ) -> Result<State, Problem> {
@@ -140,7 +140,7 @@ impl Servers {
     }
 
     /// Stops the command and all of its process group: INT, TERM, KILL.
-    pub async fn detached_stop(&self, call: &Call, alias: &str, place: &Place) -> Result<State, Problem> {
+    pub async fn detached_stop(&self, call: &Call, alias: &str, place: &DetachedPlace) -> Result<State, Problem> {
         let question = Question { place, ask: Ask::Stop, limit: PATIENCE };
         let asked = Some(format!("stop the detached command {}", place.name));
         let (mut nowhere, mut sent) = (Nowhere, false);
@@ -150,7 +150,7 @@ impl Servers {
     }
 
     /// Removes what lies on the server.
-    pub async fn detached_clean(&self, call: &Call, alias: &str, place: &Place) -> Result<(), Problem> {
+    pub async fn detached_clean(&self, call: &Call, alias: &str, place: &DetachedPlace) -> Result<(), Problem> {
         let question = Question { place, ask: Ask::Clean, limit: PATIENCE };
         let answer = self.ask(call, alias, question, &mut Nowhere, &mut false).await?;
         answer.told(alias, "remove what the detached command left").map(|_| ())
@@ -178,7 +178,7 @@ impl Servers {
         let wire =
             Wire { line, asked: String::new(), stdin, pty: false, timeout: Some(limit), quota: None, typed: None };
         let mut reading = Reading { frames: Frames::new(&nonce), answer: Answer::default(), sink };
-        let exit = self.reach(call, alias, wire, &mut reading, sent).await?;
+        let exit = self.act(call, alias, wire, &mut reading, sent).await?;
         // A shell tells of a signal by a code above 128 (POSIX, 2.8.2).
         let returned = exit.code.is_some_and(|code| code < 128);
         Ok(Answer { returned, ..reading.answer })

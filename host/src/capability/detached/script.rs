@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::{Launch, Place};
+use super::{DetachedPlace, Launch};
 
 const COMMON: &str = include_str!("common.sh");
 const RUN: &str = include_str!("run.sh");
@@ -47,7 +47,7 @@ pub struct Follow {
 }
 
 /// The program. `nonce` begins each frame of its answer.
-pub(super) fn program(place: &Place, nonce: &str, ask: Ask<'_>) -> String {
+pub(super) fn program(place: &DetachedPlace, nonce: &str, ask: Ask<'_>) -> String {
     let mut variables = vec![("name", place.name.clone()), ("nonce", nonce.to_owned())];
     let body = match ask {
         Ask::Start(launch) => {
@@ -98,8 +98,8 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    fn place() -> Place {
-        Place { name: "j0-00".to_owned(), sudo: false }
+    fn place() -> DetachedPlace {
+        DetachedPlace { name: "j0-00".to_owned(), sudo: false }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, JobId};
-use crate::capability::{Place, State};
+use crate::capability::{DetachedPlace, State};
 use crate::error::{Code, Problem};
 use crate::jobs::{AnyJob, Status};
 use crate::tools::Core;
@@ -20,12 +20,12 @@ const PAUSES: [u64; 5] = [5, 30, 120, 600, 1800];
 const LATE: Duration = Duration::from_secs(600);
 
 /// Cleans up after a job that has ended, or is about to, in the background. Without a place nothing has reached the server.
-pub(super) fn later(core: &Arc<Core>, job: &AnyJob, alias: String, place: Option<Place>) {
+pub(super) fn later(core: &Arc<Core>, job: &AnyJob, alias: String, place: Option<DetachedPlace>) {
     let (owner, id) = (Arc::clone(core), job.id());
     core.jobs.in_background(async move { clean(&owner, id, &alias, place.as_ref()).await });
 }
 
-async fn clean(core: &Core, id: JobId, alias: &str, place: Option<&Place>) {
+async fn clean(core: &Core, id: JobId, alias: &str, place: Option<&DetachedPlace>) {
     // An end that is not on disk is left for the next process to find.
     let Ok(job) = core.jobs.wait(id, COMMIT, &CancellationToken::new()).await else { return };
     if job.is_active() {
@@ -62,7 +62,7 @@ async fn clean(core: &Core, id: JobId, alias: &str, place: Option<&Place>) {
 }
 
 /// Stops what may still run, which its caller has given up, and removes the files.
-async fn remove(core: &Core, call: &Call, alias: &str, place: &Place, ended: bool) -> Result<(), Problem> {
+async fn remove(core: &Core, call: &Call, alias: &str, place: &DetachedPlace, ended: bool) -> Result<(), Problem> {
     if !ended && let State::Alive { sent } = core.servers.detached_stop(call, alias, place).await? {
         return Err(Problem::internal(format!("the command was sent {sent} and still runs")));
     }

@@ -12,7 +12,7 @@ use super::super::reporting::Reporting;
 use super::super::{ExecArguments, reply_of};
 use super::{alias_of, clean, place_of};
 use crate::call::{Call, JobId, Reply};
-use crate::capability::{Exit, Finished, Follow, Launch, Place, StartError, State, Stream};
+use crate::capability::{DetachedPlace, Exit, Finished, Follow, Launch, StartError, State, Stream};
 use crate::error::{Code, Problem};
 use crate::jobs::output::KEPT_LIMIT;
 use crate::jobs::{Head, Spool};
@@ -41,7 +41,7 @@ pub(super) struct Following {
     core: Arc<Core>,
     id: JobId,
     alias: String,
-    place: Place,
+    place: DetachedPlace,
     started: Timestamp,
     deadline: Option<tokio::time::Instant>,
     /// The job's own, which its caller can cancel.

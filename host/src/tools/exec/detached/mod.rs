@@ -13,7 +13,7 @@ use super::ExecArguments;
 use super::stream::Sharing;
 use super::targets::Targets;
 use crate::call::{Call, Reply};
-use crate::capability::{Launch, Place};
+use crate::capability::{DetachedPlace, Launch};
 use crate::error::Problem;
 use crate::jobs::{AnyJob, Head, Spool};
 use crate::tools::Core;
@@ -121,8 +121,8 @@ fn read(head: &Head) -> Result<ExecArguments, Problem> {
     })
 }
 
-fn place_of(head: &Head, arguments: &ExecArguments) -> Option<Place> {
-    Some(Place { name: head.place()?, sudo: arguments.sudo.unwrap_or(false) })
+fn place_of(head: &Head, arguments: &ExecArguments) -> Option<DetachedPlace> {
+    Some(DetachedPlace { name: head.place()?, sudo: arguments.sudo.unwrap_or(false) })
 }
 
 fn alias_of(arguments: &ExecArguments) -> String {
