@@ -10,6 +10,8 @@ mod exec;
 mod many;
 mod wire;
 mod host_keys;
+mod trust;
+mod import;
 mod login;
 mod bad_input;
 mod start;

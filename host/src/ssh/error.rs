@@ -121,7 +121,15 @@ pub enum SshError {
     #[error("{at}: the SSH handshake failed: {cause}")]
     Handshake { at: Arc<Endpoint>, cause: Arc<russh::Error> },
     #[error("{at}: the host key is not known: {key_type} {fingerprint}")]
-    HostKeyUnknown { at: Arc<Endpoint>, fingerprint: String, key_type: String, authority_only: bool },
+    HostKeyUnknown {
+        at: Arc<Endpoint>,
+        fingerprint: String,
+        key_type: String,
+        /// A certificate authority is known for the host, and the server showed a plain key.
+        authority_only: bool,
+        /// What would make the key known, as a line of known_hosts.
+        line: String,
+    },
     #[error("{at}: the host key is not the expected one: {} {fingerprint} was offered, expected {}", .key_type, .expected.join(" or "))]
     HostKeyChanged {
         at: Arc<Endpoint>,
@@ -307,84 +315,6 @@ impl SshError {
         }
     }
 
-    /// What to do next.
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            SshError::Target(problem) => return problem.hint.clone(),
-            SshError::Resolve { at, .. } => {
-                format!("Check the spelling of {:?} (server_add changes host), or give the address as a number.", at.host)
-            }
-            SshError::Connect { cause, .. } => match cause.kind() {
-                io::ErrorKind::ConnectionRefused => {
-                    "The host answers, but nothing listens on this port: check port and that sshd runs there.".to_owned()
-                }
-                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                    "The host does not answer: check host, network and firewall.".to_owned()
-                }
-                _ => "Check host, port and network.".to_owned(),
-            },
-            SshError::Forward { jump, at, .. } => {
-                format!("Check that {jump} allows TCP forwarding and can reach {} on port {}.", at.host, at.port)
-            }
-            SshError::Handshake { cause, .. } => match **cause {
-                russh::Error::NoCommonAlgo { .. } => "The server offers only algorithms that are refused here as unsafe: update its sshd.".to_owned(),
-                _ => "Check that this port speaks SSH; a server that limits connections (MaxStartups, fail2ban) closes them at this point.".to_owned(),
-            },
-            SshError::HostKeyUnknown { at, fingerprint, authority_only, .. } => {
-                let why = if *authority_only {
-                    "Only a certificate authority is known for this host, and the server showed a plain key. "
-                } else {
-                    ""
-                };
-                format!(
-                    "{why}Ask somebody who knows the server whether {fingerprint} is its key (on the server: ssh-keygen -lf \
-                     /etc/ssh/ssh_host_ed25519_key.pub). If it is, trust it with server_add, alias {:?}, hostKey {fingerprint:?}, \
-                     or add it to ~/.ssh/known_hosts.",
-                    at.alias
-                )
-            }
-            SshError::HostKeyChanged { at, fingerprint, file, .. } => {
-                let place = match file {
-                    Some((file, line)) => format!("line {line} of {}", file.display()),
-                    None => format!("the pinned hostKey of {:?} (server_add)", at.alias),
-                };
-                format!(
-                    "Somebody may be listening in, or the server was reinstalled. Do not go on before somebody who knows the server has \
-                     confirmed {fingerprint}; then correct {place}."
-                )
-            }
-            SshError::HostKeyRevoked { .. } => {
-                "This key was withdrawn on purpose: do not connect before the server has a new one.".to_owned()
-            }
-            SshError::KnownHosts { file, .. } => format!("Make {} readable for the user who runs this.", file.display()),
-            SshError::Login { attempts, .. } => return attempts.iter().find_map(Attempt::hint).or_else(|| {
-                Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())
-            }),
-            SshError::Lost { .. } => "Try again: nothing was run.".to_owned(),
-            SshError::Timeout { step: Step::Pool, .. } => {
-                "All connections to this server are busy: wait for running jobs, or raise MAX_CONNECTIONS_PER_SERVER.".to_owned()
-            }
-            SshError::Timeout { step: Step::Connect | Step::Resolve, .. } => "The host does not answer: check host, port, network and firewall.".to_owned(),
-            SshError::Timeout { .. } => "The server answers too slowly: check its load, then try again.".to_owned(),
-            SshError::ChannelRefused { .. } => "Check MaxSessions and the login user's restrictions in the server's sshd_config.".to_owned(),
-            SshError::RequestRefused { .. } => "Check the login user's restrictions (ForceCommand, PermitTTY) on the server.".to_owned(),
-            SshError::CommandLost { .. } => "Look on the server whether the command still runs before running it again.".to_owned(),
-            SshError::CommandTimeout { stop, .. } | SshError::CommandCancelled { stop, .. } if !stop.confirmed => {
-                "Look on the server whether the command still runs before running it again.".to_owned()
-            }
-            SshError::CommandTimeout { .. } => "Give it a longer timeout if it needs one.".to_owned(),
-            SshError::Sink { problem, .. } => return problem.hint.clone(),
-            SshError::Jump { source, .. } | SshError::Tried { source, .. } => return source.hint(),
-            SshError::LeftAlone { at, left, source, .. } => format!(
-                "{} The next attempt is made in {} s at the earliest; `server_add` with alias {:?} and verify makes one at once.",
-                source.hint().unwrap_or_default(),
-                left.as_secs() + 1,
-                at.alias
-            ),
-            SshError::Cancelled { .. } | SshError::PoolClosed { .. } | SshError::CommandCancelled { .. } => return None,
-        })
-    }
-
     fn stop(&self) -> Option<&Stop> {
         match self {
             SshError::CommandTimeout { stop, .. }
@@ -449,9 +379,10 @@ impl From<SshError> for Problem {
             };
         }
         problem = match inner {
-            SshError::HostKeyUnknown { fingerprint, key_type, .. } => {
-                problem.detail("fingerprint", fingerprint.as_str()).detail("key_type", key_type.as_str())
-            }
+            SshError::HostKeyUnknown { fingerprint, key_type, line, .. } => problem
+                .detail("fingerprint", fingerprint.as_str())
+                .detail("key_type", key_type.as_str())
+                .detail("known_hosts_line", line.as_str()),
             SshError::HostKeyChanged { fingerprint, key_type, file, expected, .. } => {
                 let problem = problem
                     .detail("fingerprint", fingerprint.as_str())

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use russh::Preferred;
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyBase64};
 
 use super::known_hosts::{self, Line, Marker};
 
@@ -69,6 +69,8 @@ pub enum Decision {
         key_type: String,
         /// A certificate authority is known for the host, which never makes a plain key trusted.
         authority_only: bool,
+        /// The key itself, as a line of known_hosts has it.
+        public: String,
     },
     /// Something else is known about this server: another key, or only keys of other types. The latter counts as changed,
     /// because the known types were asked for first: the server had its chance to show a known key.
@@ -90,6 +92,11 @@ pub enum Decision {
 /// A key's fingerprint as OpenSSH writes it: `SHA256:…`.
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// Type and key in base 64, without the comment.
+fn public(key: &PublicKey) -> String {
+    format!("{} {}", key.algorithm().as_str(), key.public_key_base64())
 }
 
 /// Judges the key that a server showed. A revocation counts before everything; a pin decides alone where there is one.
@@ -125,7 +132,7 @@ pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decisi
         },
         None => {
             let authority_only = known.iter().any(|entry| entry.line.marker == Marker::CertAuthority);
-            Decision::Unknown { fingerprint: shown, key_type, authority_only }
+            Decision::Unknown { fingerprint: shown, key_type, authority_only, public: public(offered) }
         }
     }
 }
@@ -183,7 +190,7 @@ mod tests {
     #[test]
     fn a_server_without_lines_is_unknown() {
         let offered = key(Algorithm::Ed25519);
-        let Decision::Unknown { fingerprint: shown, key_type, authority_only } = decide(None, &[], &offered) else {
+        let Decision::Unknown { fingerprint: shown, key_type, authority_only, .. } = decide(None, &[], &offered) else {
             panic!()
         };
         assert!(shown.starts_with("SHA256:") && key_type == "ssh-ed25519" && !authority_only);

@@ -4,6 +4,7 @@
 
 mod target;
 mod error;
+mod hint;
 mod pool;
 mod lease;
 mod exec;

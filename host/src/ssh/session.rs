@@ -18,6 +18,7 @@ use super::auth;
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
 use super::host_key::{self, Decision, HostKeys, Known};
+use super::known_hosts;
 use super::target::Target;
 use super::tcp::{self, Traffic, Wire};
 
@@ -166,8 +167,9 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Result<Handle<Client>, SshError> {
     bounds.step(at, Step::Handshake, client::connect_stream(config, stream, client)).await?.map_err(|failure| {
         match failure {
-            Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only }) => {
-                SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only }
+            Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only, public }) => {
+                let line = format!("{} {public}", known_hosts::lookup_name(&at.host, at.port));
+                SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only, line }
             }
             Failure::HostKey(Decision::Changed { fingerprint, key_type, at: file, expected }) => {
                 SshError::HostKeyChanged { at: at.clone(), fingerprint, key_type, file, expected }
