@@ -39,7 +39,7 @@ pub struct Verified {
     /// Of its host key, in OpenSSH's notation.
     pub fingerprint: String,
     pub key_type: String,
-    /// pinned or known_hosts.
+    /// pinned, known_hosts or certificate authority.
     pub trusted_by: String,
     /// To connect and log in.
     pub duration_ms: u64,
@@ -55,6 +55,7 @@ impl Servers {
     /// lead elsewhere. Says whether it is new.
     pub async fn add(&self, new: NewServer) -> Result<(Arc<Server>, bool), Problem> {
         let parts = self.parts();
+        let secrets = new.password.is_some() || new.passphrase.is_some();
         let keep = async |what: &str, secret: Option<Secret>| match secret {
             None => Ok(None),
             Some(secret) if secret.expose().is_empty() => Ok(Some(None)),
@@ -76,8 +77,12 @@ impl Servers {
             tags: new.tags,
             description: new.description,
         };
+        let before = parts.inventory.get(&patch.alias).ok();
         let (server, created) = parts.inventory.upsert(patch).await?;
-        if !created {
+        // Commands that run on a connection end with it: one that leads where it did stays.
+        let same =
+            |before: Arc<Server>| !secrets && Server { updated: server.updated, ..Server::clone(&before) } == *server;
+        if !created && !before.is_some_and(same) {
             parts.pool.close(&server.alias);
         }
         Ok((server, created))
@@ -104,7 +109,12 @@ impl Servers {
         Ok(Verified {
             fingerprint: key.fingerprint.clone(),
             key_type: key.key_type.clone(),
-            trusted_by: if server.host_key.is_some() { "pinned" } else { "known_hosts" }.to_owned(),
+            trusted_by: match server.host_key {
+                Some(_) => "pinned",
+                None if key.certified => "certificate authority",
+                None => "known_hosts",
+            }
+            .to_owned(),
             duration_ms: started.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
         })
     }

@@ -41,7 +41,7 @@ impl Program {
         let kept = Kept::open(store.clone(), vault.clone()).await.context("opening what plugins keep")?;
         let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
         let audit = Audit::open(&at("audit.jsonl"))?;
-        let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir));
+        let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir, settings.host_keys));
         let servers = Servers::new(inventory, vault, pool.clone(), audit.clone());
         let jobs = Jobs::start(store.clone(), &settings).await.context("recovering the jobs of an earlier process")?;
         let plugins = Plugins::load(Setup {

@@ -28,12 +28,23 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         history_retention: Duration::from_millis(2_678_400_000),
         allowed_roots: Vec::new(),
         daemon_idle: Some(Duration::from_secs(300)),
+        host_keys: HostKeyPolicy::Strict,
         log_level: "info".to_owned(),
         master_key: None,
         plugins: BTreeMap::new(),
         plugin_limits: PluginLimits::default(),
     };
     assert!(settings == expected, "{settings:?}");
+}
+
+#[test]
+fn new_host_keys_are_accepted_only_where_the_operator_says_so() {
+    let policy = |value: &str| from(&[("MCP_HOST_KEYS", value)], &[], "").map(|settings| settings.host_keys);
+    assert_eq!(policy("accept-new").unwrap(), HostKeyPolicy::AcceptNew);
+    assert_eq!(policy("Strict").unwrap(), HostKeyPolicy::Strict);
+    for wrong in ["no", "off", "accept", "yes"] {
+        assert!(policy(wrong).unwrap_err().to_string().contains("strict or accept-new"), "{wrong}");
+    }
 }
 
 #[test]

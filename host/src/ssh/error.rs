@@ -141,7 +141,9 @@ pub enum SshError {
     },
     #[error("{at}: the host key {fingerprint} is marked @revoked in {}:{line}", .file.display())]
     HostKeyRevoked { at: Arc<Endpoint>, fingerprint: String, file: PathBuf, line: usize },
-    #[error("{at}: cannot read {}: {cause}", .file.display())]
+    #[error("{at}: the host certificate, signed by {authority}, does not count: {reason}")]
+    HostCertificate { at: Arc<Endpoint>, authority: String, reason: String },
+    #[error("{at}: cannot read or write {}: {cause}", .file.display())]
     KnownHosts { at: Arc<Endpoint>, file: PathBuf, cause: Arc<io::Error> },
     #[error("{at}: login as {user:?} failed: {}{}", describe(.attempts), accepted(.accepts))]
     Login { at: Arc<Endpoint>, user: String, attempts: Vec<Attempt>, accepts: Vec<&'static str> },
@@ -209,6 +211,7 @@ impl SshError {
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
+            | SshError::HostCertificate { .. }
             | SshError::KnownHosts { .. }
             | SshError::Login { .. }
             | SshError::Cancelled { .. }
@@ -230,6 +233,7 @@ impl SshError {
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
+            | SshError::HostCertificate { .. }
             | SshError::KnownHosts { .. } => Step::HostKey,
             SshError::Login { .. } => Step::Login,
             SshError::Lost { step, .. } | SshError::Timeout { step, .. } | SshError::Cancelled { step, .. } => *step,
@@ -250,7 +254,9 @@ impl SshError {
         match self {
             SshError::Target(problem) => problem.code,
             SshError::HostKeyUnknown { .. } => Code::HostKeyUnknown,
-            SshError::HostKeyChanged { .. } | SshError::HostKeyRevoked { .. } => Code::HostKeyChanged,
+            SshError::HostKeyChanged { .. } | SshError::HostKeyRevoked { .. } | SshError::HostCertificate { .. } => {
+                Code::HostKeyChanged
+            }
             SshError::Login { .. } => Code::AuthFailed,
             SshError::CommandTimeout { .. } | SshError::Timeout { step: Step::Pool, .. } => Code::CommandTimeout,
             SshError::Cancelled { .. } | SshError::CommandCancelled { .. } => Code::Cancelled,
@@ -273,6 +279,7 @@ impl SshError {
             | SshError::HostKeyUnknown { at, .. }
             | SshError::HostKeyChanged { at, .. }
             | SshError::HostKeyRevoked { at, .. }
+            | SshError::HostCertificate { at, .. }
             | SshError::KnownHosts { at, .. }
             | SshError::Login { at, .. }
             | SshError::Lost { at, .. }
@@ -397,6 +404,7 @@ impl From<SshError> for Problem {
                 .detail("fingerprint", fingerprint.as_str())
                 .detail("file", file.display().to_string())
                 .detail("line", *line),
+            SshError::HostCertificate { authority, .. } => problem.detail("authority", authority.as_str()),
             SshError::Login { user, attempts, accepts, .. } => problem
                 .detail("user", user.as_str())
                 .detail("tried", attempts.iter().map(Attempt::to_string).collect::<Vec<_>>())

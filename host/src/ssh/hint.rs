@@ -45,6 +45,11 @@ impl SshError {
             SshError::HostKeyRevoked { .. } => {
                 "This key was withdrawn on purpose: do not connect before the server has a new one.".to_owned()
             }
+            SshError::HostCertificate { .. } => {
+                "Do not connect before the authority has issued a certificate that is valid for the name in `host` (server_add); or \
+                 pin the key itself with hostKey, once somebody who knows the server has confirmed it."
+                    .to_owned()
+            }
             SshError::KnownHosts { file, .. } => format!("Make {} readable for the user who runs this.", file.display()),
             SshError::Login { attempts, .. } => return attempts.iter().find_map(Attempt::hint).or_else(|| {
                 Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())

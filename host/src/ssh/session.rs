@@ -3,12 +3,14 @@
 //! Not how connections are shared: that is the pool.
 
 use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, Config, Handle, Msg};
-use russh::keys::PublicKeyOrCertificate;
+use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, Disconnect, Preferred, cipher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -51,6 +53,8 @@ pub struct ServerKey {
     /// As OpenSSH writes it: `SHA256:…`.
     pub fingerprint: String,
     pub key_type: String,
+    /// A certificate authority vouched for it.
+    pub certified: bool,
 }
 
 /// One SSH connection of the way.
@@ -123,11 +127,20 @@ async fn connect_hop(
     let at = endpoint(target);
     let known = bounds.step(&at, Step::HostKey, keys.lookup(&target.host, target.port)).await?;
     let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
-    let config = Arc::new(config(host_key::preferred_algorithms(target.pin.as_deref(), &known), keep_alive));
+    let pin = target.pin.as_deref();
+    let algorithms = host_key::preferred_algorithms(pin, &known);
+    let config = Arc::new(config(algorithms, host_key::certificate_algorithms(pin, &known), keep_alive));
     let ended = CancellationToken::new();
     let cut = CancellationToken::new();
     let key = Arc::new(OnceLock::new());
-    let client = Client { pin: target.pin.clone(), known, shown: Arc::clone(&key), _ended: ended.clone().drop_guard() };
+    let client = Client {
+        at: at.clone(),
+        pin: target.pin.clone(),
+        known,
+        keys: keys.clone(),
+        shown: Arc::clone(&key),
+        _ended: ended.clone().drop_guard(),
+    };
     // From here on giving up, also by being dropped, cuts the stream.
     let guard = cut.clone().drop_guard();
     let (mut handle, traffic) = match through {
@@ -177,15 +190,19 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Failure::HostKey(Decision::Revoked { fingerprint, file, line }) => {
                 SshError::HostKeyRevoked { at: at.clone(), fingerprint, file, line }
             }
-            Failure::HostKey(Decision::Trusted) => {
+            Failure::HostKey(Decision::BadCertificate { authority, reason }) => {
+                SshError::HostCertificate { at: at.clone(), authority, reason }
+            }
+            Failure::HostKey(Decision::Trusted | Decision::Certified) => {
                 SshError::Handshake { at: at.clone(), cause: Arc::new(russh::Error::UnknownKey) }
             }
+            Failure::KnownHosts(file, cause) => SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) },
             Failure::Wire(cause) => SshError::Handshake { at: at.clone(), cause: Arc::new(cause) },
         }
     })
 }
 
-fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<Duration>) -> Config {
+fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, keep_alive: Option<Duration>) -> Config {
     let mut ciphers = vec![
         cipher::CHACHA20_POLY1305,
         cipher::AES_256_GCM,
@@ -200,7 +217,8 @@ fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<D
     }
     Config {
         preferred: Preferred {
-            key: Cow::Owned(host_key_algorithms),
+            key: Cow::Owned(keys),
+            host_key_certificates: Cow::Owned(certificates),
             cipher: Cow::Owned(ciphers),
             // Compression costs more time than it saves on what commands print.
             compression: Cow::Borrowed(&[russh::compression::NONE]),
@@ -278,8 +296,10 @@ impl Session {
 
 /// Our side of a connection: it judges the host key, and refuses everything that a server could ask of a client.
 pub struct Client {
+    at: Arc<Endpoint>,
     pin: Option<String>,
     known: Vec<Known>,
+    keys: HostKeys,
     /// Filled with the key once it is trusted.
     shown: Arc<OnceLock<ServerKey>>,
     /// The library drops its handler when the connection has ended.
@@ -290,6 +310,8 @@ pub struct Client {
 #[derive(Debug)]
 pub enum Failure {
     HostKey(Decision),
+    /// A new key could not be looked up once more or written down.
+    KnownHosts(PathBuf, io::Error),
     Wire(russh::Error),
 }
 
@@ -303,14 +325,23 @@ impl client::Handler for Client {
     type Error = Failure;
 
     async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Failure> {
-        // Certificates are never asked for; a server that shows one all the same is judged by the bare key in it.
-        match host_key::decide(self.pin.as_deref(), &self.known, &offered.public_key()) {
-            Decision::Trusted => {
-                let key = offered.public_key();
+        let key = offered.public_key();
+        let mut decision = host_key::judge(self.pin.as_deref(), &self.known, &self.at.host, offered);
+        if let Decision::Unknown { .. } = decision
+            && self
+                .keys
+                .accepts(&self.at.host, self.at.port, &key)
+                .await
+                .map_err(|(file, cause)| Failure::KnownHosts(file, cause))?
+        {
+            decision = Decision::Trusted;
+        }
+        match decision {
+            Decision::Trusted | Decision::Certified => {
+                let certified = decision == Decision::Certified;
+                let (fingerprint, key_type) = (host_key::fingerprint(&key), key.algorithm().to_string());
                 // A rekey shows the key again; the first one stays.
-                let _ = self
-                    .shown
-                    .set(ServerKey { fingerprint: host_key::fingerprint(&key), key_type: key.algorithm().to_string() });
+                let _ = self.shown.set(ServerKey { fingerprint, key_type, certified });
                 Ok(true)
             }
             refused => Err(Failure::HostKey(refused)),

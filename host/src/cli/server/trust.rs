@@ -3,10 +3,7 @@
 //!
 //! The key is the one that the daemon was shown, over the way that it will use. A key that has changed is never written over.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{self, BufRead};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +13,7 @@ use serde_json::Value;
 use super::{known, proved, verification};
 use crate::cli::caller::{Caller, Refusal};
 use crate::cli::say;
+use crate::ssh::remember;
 
 /// A server and everything on the way to it.
 const MAX_KEYS: usize = 10;
@@ -74,7 +72,7 @@ pub fn run(caller: &mut Caller, arguments: &Arguments) -> Result<ExitCode> {
             say("Nothing was written for this server.\n")?;
             return Ok(ExitCode::FAILURE);
         }
-        append(&file, &shown.line)?;
+        remember(&file, &shown.line).with_context(|| format!("writing {}", file.display()))?;
         say(&format!("Trusted: written to {}.\n", file.display()))?;
         trusted.push(shown.line);
     }
@@ -124,33 +122,4 @@ fn agreed(shown: &Shown, arguments: &Arguments) -> Result<bool> {
     }
     let answer = answer.trim();
     Ok(answer.eq_ignore_ascii_case("yes") || answer == fingerprint)
-}
-
-/// Adds a line to the file. What stands there stays as it is, a last line without its end too.
-fn append(file: &Path, line: &str) -> Result<()> {
-    let step = || format!("writing {}", file.display());
-    let mut open = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file).with_context(step)?;
-    let mut last = [b'\n'];
-    if open.metadata().with_context(step)?.len() > 0 {
-        open.seek(SeekFrom::End(-1)).and_then(|_| open.read_exact(&mut last)).with_context(step)?;
-    }
-    let gap = if last == *b"\n" { "" } else { "\n" };
-    open.write_all(format!("{gap}{line}\n").as_bytes()).and_then(|()| open.sync_all()).with_context(step)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_added_also_behind_one_that_has_no_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("known_hosts");
-        append(&file, "a ssh-ed25519 AAAA").unwrap();
-        append(&file, "b ssh-ed25519 BBBB").unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "a ssh-ed25519 AAAA\nb ssh-ed25519 BBBB\n");
-        std::fs::write(&file, "c ssh-ed25519 CCCC").unwrap();
-        append(&file, "d ssh-ed25519 DDDD").unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "c ssh-ed25519 CCCC\nd ssh-ed25519 DDDD\n");
-    }
 }
