@@ -119,6 +119,18 @@ impl Servers {
         })
     }
 
+    /// Trusts a host key that a server has shown, on a person's word. `line` is how known_hosts has it.
+    pub async fn vouch(&self, call: &Call, line: &str) -> Result<(), Problem> {
+        let place = line.split(' ').next().unwrap_or_default();
+        let vouch = async {
+            let vouched = self.parts().pool.keys().vouch(line).await;
+            let written =
+                vouched.map_err(|error| Problem::internal(format!("known_hosts was not written: {error}")))?;
+            written.then_some(()).ok_or_else(|| Problem::invalid("no server has shown this host key lately"))
+        };
+        self.audited(call, place, "trust", Some(line.to_owned()), vouch, |()| None).await
+    }
+
     /// The server of that name, or `SERVER_NOT_FOUND` with the nearest known alias in the hint.
     pub(super) fn find(&self, alias: &str) -> Result<Arc<Server>, Problem> {
         Ok(self.parts().inventory.get(alias)?)

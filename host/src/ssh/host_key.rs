@@ -3,28 +3,36 @@
 //! There is no answer but `Trusted` and `Certified` with which a connection goes on. Only where the operator has said
 //! `accept-new` is the key of a server that nothing is known about written down and then trusted.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::Preferred;
-use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyBase64, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyBase64, PublicKeyOrCertificate, parse_public_key_base64};
 use tokio::sync::Mutex;
 
 use super::host_cert::{self, Verdict};
 use super::known_hosts::{self, Line, Marker};
 use crate::config::HostKeyPolicy;
 
+/// Unknown keys that are remembered for somebody to vouch for.
+const MAX_SHOWN: usize = 256;
+
 /// Where host keys are looked up. Read afresh for every connection, so that a key trusted in another window counts at once.
+/// Clones share what they remember.
 #[derive(Clone, Debug)]
 pub struct HostKeys {
     files: Vec<PathBuf>,
-    /// Where new keys are written, if they are accepted. An async lock, since it is held from looking once more to having
-    /// written: of two keys that are shown for a new server at the same time only one can be its first.
-    accepting: Option<Arc<Mutex<PathBuf>>>,
+    policy: HostKeyPolicy,
+    /// Where new keys are written, if anywhere. An async lock, since it is held from looking once more to having written: of two
+    /// keys that are shown for a new server at the same time only one can be its first.
+    ours: Option<Arc<Mutex<PathBuf>>>,
+    /// The unknown keys that servers have shown, as lines of known_hosts, the latest last. A plain lock, held for a look-up.
+    shown: Arc<std::sync::Mutex<VecDeque<String>>>,
 }
 
 impl HostKeys {
@@ -37,20 +45,19 @@ impl HostKeys {
         files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
         let ours = data_dir.join("known_hosts");
         files.push(ours.clone());
-        let accepting = (policy == HostKeyPolicy::AcceptNew).then(|| Arc::new(Mutex::new(ours)));
-        HostKeys { files, accepting }
+        HostKeys { files, policy, ours: Some(Arc::new(Mutex::new(ours))), shown: Arc::default() }
     }
 
-    /// Exactly these files, in this order.
+    /// Exactly these files, in this order, and never another key.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        HostKeys { files, accepting: None }
+        HostKeys { files, policy: HostKeyPolicy::Strict, ours: None, shown: Arc::default() }
     }
 
     /// Whether a key that nobody has vouched for is trusted from now on, because the operator accepts new ones. It is written
     /// down first. Nothing must be known about the server, also no authority; a key of another type is known something.
     pub async fn accepts(&self, host: &str, port: u16, offered: &PublicKey) -> Result<bool, (PathBuf, io::Error)> {
-        let Some(accepting) = &self.accepting else { return Ok(false) };
-        let file = accepting.lock().await;
+        let (HostKeyPolicy::AcceptNew, Some(ours)) = (self.policy, &self.ours) else { return Ok(false) };
+        let file = ours.lock().await;
         let known = self.lookup(host, port).await?;
         match decide(None, &known, offered) {
             // Another connection was faster.
@@ -68,6 +75,23 @@ impl HostKeys {
             }
             _ => Ok(false),
         }
+    }
+
+    /// Remembers that a server has shown this unknown key, so that somebody can vouch for it.
+    pub fn note(&self, line: &str) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|known| known != line);
+        if shown.len() >= MAX_SHOWN {
+            shown.pop_front();
+        }
+        shown.push_back(line.to_owned());
+    }
+
+    /// Writes down an unknown key on a person's word. `false`: no server has shown it, or there is nowhere to write.
+    pub async fn vouch(&self, line: &str) -> io::Result<bool> {
+        let was_shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == line);
+        let (true, Some(ours)) = (was_shown, &self.ours) else { return Ok(false) };
+        remember(&*ours.lock().await, line).map(|()| true)
     }
 
     /// What the files say about a server. A file that does not exist says nothing; one that cannot be read is an error,
@@ -161,6 +185,15 @@ pub fn judge(pin: Option<&str>, known: &[Known], host: &str, shown: &PublicKeyOr
             reason,
         },
     }
+}
+
+/// Place, fingerprint and type of the key in a line of known_hosts as [`Decision::Unknown`] leads to it; `None` for any other.
+pub fn describe_line(line: &str) -> Option<(&str, String, String)> {
+    let (place, key) = line.split_once(' ')?;
+    let (kind, base64) = key.split_once(' ')?;
+    let key = parse_public_key_base64(base64).ok()?;
+    (key.algorithm().as_str() == kind && !line.contains(char::is_control))
+        .then(|| (place, fingerprint(&key), kind.to_owned()))
 }
 
 /// Adds a line to a known_hosts file. What stands there stays as it is, a last line without its end too.
@@ -365,7 +398,8 @@ mod tests {
         let ours = folder.path().join("known_hosts");
         let files = vec![folder.path().join("theirs"), ours.clone()];
         let strict = HostKeys::from_files(files.clone());
-        let keys = HostKeys { accepting: Some(Arc::new(Mutex::new(ours.clone()))), files };
+        let (policy, place) = (HostKeyPolicy::AcceptNew, Some(Arc::new(Mutex::new(ours.clone()))));
+        let keys = HostKeys { policy, ours: place, files, shown: Arc::default() };
         let (first, second, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519), key(ecdsa()));
         assert!(!strict.accepts("new", 22, &first).await.unwrap() && !ours.exists());
         assert!(keys.accepts("new", 22, &first).await.unwrap());
@@ -382,6 +416,19 @@ mod tests {
         assert!(!keys.accepts("a.lab", 22, &first).await.unwrap());
         assert!(!keys.accepts("elsewhere", 22, &other).await.unwrap());
         assert_eq!(std::fs::read_to_string(&ours).unwrap().lines().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_can_vouch_for_a_key_that_no_server_has_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = HostKeys::new(folder.path(), HostKeyPolicy::Strict);
+        let line = format!("new.invalid {}", public(&key(Algorithm::Ed25519)));
+        assert!(!keys.vouch(&line).await.unwrap() && !folder.path().join("known_hosts").exists());
+        (0..2 * MAX_SHOWN).for_each(|number| keys.note(&number.to_string()));
+        keys.note(&line);
+        assert!(keys.vouch(&line).await.unwrap() && !keys.vouch("0").await.unwrap());
+        assert_eq!(std::fs::read_to_string(folder.path().join("known_hosts")).unwrap(), format!("{line}\n"));
+        assert_eq!(keys.shown.lock().unwrap().len(), MAX_SHOWN);
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ mod bounds;
 pub use auth::Attempt;
 pub use error::{Endpoint, SshError, Step, Stop};
 pub use exec::{Exit, OutputSink, Request, Stream, exec};
-pub use host_key::{HostKeys, fingerprint, remember};
+pub use host_key::{HostKeys, describe_line, fingerprint, remember};
 pub use key_file::KeyFileError;
 pub use lease::Lease;
 pub use pool::{ConnectionStats, Pool, PoolSettings, ServerStats};

@@ -344,7 +344,12 @@ impl client::Handler for Client {
                 let _ = self.shown.set(ServerKey { fingerprint, key_type, certified });
                 Ok(true)
             }
-            refused => Err(Failure::HostKey(refused)),
+            refused => {
+                if let Decision::Unknown { public, .. } = &refused {
+                    self.keys.note(&format!("{} {public}", known_hosts::lookup_name(&self.at.host, self.at.port)));
+                }
+                Err(Failure::HostKey(refused))
+            }
         }
     }
 

@@ -146,6 +146,11 @@ impl Pool {
         }))
     }
 
+    /// What host keys are judged by.
+    pub fn keys(&self) -> &HostKeys {
+        &self.0.keys
+    }
+
     fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Places<Session>>>> {
         self.0.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
