@@ -28,6 +28,7 @@ pub struct NewServer {
     pub password: Option<Secret>,
     pub agent: Option<bool>,
     pub jump: Option<String>,
+    pub proxy: Option<String>,
     pub host_key: Option<String>,
     pub tags: Option<Vec<String>>,
     pub description: Option<String>,
@@ -73,6 +74,7 @@ impl Servers {
             key_path: new.key_path,
             agent: new.agent,
             jump: new.jump,
+            proxy: new.proxy,
             host_key: new.host_key,
             tags: new.tags,
             description: new.description,
@@ -219,6 +221,7 @@ impl Servers {
             user: server.user.clone(),
             logins,
             pin: server.host_key.clone(),
+            proxy: server.proxy.as_deref().map(str::parse).transpose().map_err(Problem::invalid)?,
             jump: None,
         })
     }

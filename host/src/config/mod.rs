@@ -7,6 +7,7 @@ mod directory;
 mod error;
 mod file;
 mod plugins;
+mod proxy;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use directory::prepare as prepare_data_dir;
 pub use error::ConfigError;
 pub use plugins::{GrantsConfig, PluginConfig, PluginLimits};
+pub use proxy::{Kind as ProxyKind, Proxy};
 
 use sources::{Source, Sources, Unit};
 
@@ -38,6 +40,7 @@ const NAMES: &[(&str, &str)] = &[
     ("MCP_ALLOWED_ROOTS", "allowed_roots"),
     ("MCP_DAEMON_IDLE_S", "daemon_idle_s"),
     ("MCP_HOST_KEYS", "host_keys"),
+    ("MCP_PROXY", "proxy"),
     ("LOG_LEVEL", "log_level"),
     ("MCP_DEBUG", "debug"),
     ("MCP_MASTER_KEY", "master_key"),
@@ -98,6 +101,8 @@ pub struct Settings {
     pub daemon_idle: Option<Duration>,
     /// What is done about servers whose host key nobody has vouched for. `MCP_HOST_KEYS`.
     pub host_keys: HostKeyPolicy,
+    /// The proxy for connections to servers, unless they say otherwise. `MCP_PROXY`.
+    pub proxy: Option<Proxy>,
     /// A `tracing` filter. `LOG_LEVEL`, `MCP_DEBUG`.
     pub log_level: String,
     /// The secret that seals stored secrets, or a reference to it. `MCP_MASTER_KEY`.
@@ -125,6 +130,7 @@ impl Settings {
             "history_retention_seconds": self.history_retention.as_secs_f64(),
             "daemon_idle_seconds": seconds(self.daemon_idle),
             "host_keys": self.host_keys.as_str(),
+            "proxy": self.proxy.as_ref().map(Proxy::to_string),
             "log_level": self.log_level,
             "master_key": if self.master_key.is_some() { "MCP_MASTER_KEY" } else { "key file" },
         })
@@ -147,6 +153,7 @@ impl Settings {
             ("MCP_ALLOWED_ROOTS", format!("{:?}", self.allowed_roots)),
             ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
             ("MCP_HOST_KEYS", self.host_keys.as_str().to_owned()),
+            ("MCP_PROXY", self.proxy.as_ref().map(Proxy::to_string).unwrap_or_default()),
             ("LOG_LEVEL", self.log_level.clone()),
             ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
             ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
@@ -213,6 +220,7 @@ impl Settings {
             allowed_roots: roots(&sources, home(env)),
             daemon_idle: sources.limit(&[("MCP_DAEMON_IDLE_S", Seconds)], seconds(300))?,
             host_keys: sources.host_keys("MCP_HOST_KEYS")?,
+            proxy: sources.proxy("MCP_PROXY")?,
             log_level: sources.log_filter("LOG_LEVEL", default_filter)?,
             master_key: sources.text("MCP_MASTER_KEY"),
             plugins: file.plugins,

@@ -96,6 +96,7 @@ impl Home {
             min_connections: 1,
             idle_timeout: Duration::from_secs(60),
             keep_alive_interval: None,
+            proxy: None,
             trusted_silence: Duration::ZERO,
             next_after: Duration::from_secs(3600),
         };

@@ -120,6 +120,8 @@ pub enum SshError {
     Forward { at: Arc<Endpoint>, jump: String, cause: Arc<russh::Error> },
     #[error("{at}: the SSH handshake failed: {cause}")]
     Handshake { at: Arc<Endpoint>, cause: Arc<russh::Error> },
+    #[error("{at}: the proxy {proxy} did not connect: {cause}")]
+    Proxy { at: Arc<Endpoint>, proxy: String, cause: Arc<io::Error> },
     #[error("{at}: the host key is not known: {key_type} {fingerprint}")]
     HostKeyUnknown {
         at: Arc<Endpoint>,
@@ -197,6 +199,7 @@ impl SshError {
             SshError::Target(problem) => problem.retryable,
             SshError::Resolve { .. }
             | SshError::Connect { .. }
+            | SshError::Proxy { .. }
             | SshError::Forward { .. }
             | SshError::Lost { .. }
             | SshError::Timeout { .. }
@@ -228,7 +231,7 @@ impl SshError {
     pub fn step(&self) -> Step {
         match self {
             SshError::Target(_) | SshError::Resolve { .. } => Step::Resolve,
-            SshError::Connect { .. } | SshError::Forward { .. } => Step::Connect,
+            SshError::Connect { .. } | SshError::Proxy { .. } | SshError::Forward { .. } => Step::Connect,
             SshError::Handshake { .. } => Step::Handshake,
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
@@ -274,6 +277,7 @@ impl SshError {
             SshError::Tried { source, .. } => source.endpoint(),
             SshError::Resolve { at, .. }
             | SshError::Connect { at, .. }
+            | SshError::Proxy { at, .. }
             | SshError::Forward { at, .. }
             | SshError::Handshake { at, .. }
             | SshError::HostKeyUnknown { at, .. }
@@ -302,6 +306,7 @@ impl SshError {
         match self {
             SshError::Resolve { .. } => Some("ENOTFOUND".to_owned()),
             SshError::Connect { cause, .. } | SshError::KnownHosts { cause, .. } => Some(errno(cause)),
+            SshError::Proxy { .. } => Some("PROXY".to_owned()),
             SshError::Forward { cause, .. }
             | SshError::Handshake { cause, .. }
             | SshError::Lost { cause, .. }

@@ -22,6 +22,11 @@ impl SshError {
                 }
                 _ => "Check host, port and network.".to_owned(),
             },
+            SshError::Proxy { at, .. } => format!(
+                "Check that the proxy runs and may connect to {} on port {}; server_add changes proxy, MCP_PROXY is the one of \
+                 all servers, and \"none\" goes without.",
+                at.host, at.port
+            ),
             SshError::Forward { jump, at, .. } => {
                 format!("Check that {jump} allows TCP forwarding and can reach {} on port {}.", at.host, at.port)
             }

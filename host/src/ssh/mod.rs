@@ -18,6 +18,7 @@ mod known_hosts;
 mod auth;
 mod key_file;
 mod tcp;
+mod proxy;
 mod bounds;
 
 pub use auth::Attempt;

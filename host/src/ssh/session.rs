@@ -13,6 +13,7 @@ use russh::client::{self, Config, Handle, Msg};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, Disconnect, Preferred, cipher};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -21,8 +22,10 @@ use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
 use super::host_key::{self, Decision, HostKeys, Known};
 use super::known_hosts;
+use super::proxy;
 use super::target::Target;
 use super::tcp::{self, Traffic, Wire};
+use crate::config::Proxy;
 
 /// From the first packet to being logged in, all jump servers together.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -145,11 +148,7 @@ async fn connect_hop(
     let guard = cut.clone().drop_guard();
     let (mut handle, traffic) = match through {
         None => {
-            let addresses = bounds.step(&at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
-            let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
-            let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
-            let stream = bounds.step(&at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
-            let stream = stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })?;
+            let stream = dial(target, &at, bounds).await?;
             let handle = handshake(config, Wire::new(stream, traffic.clone(), cut), client, &at, bounds).await?;
             (handle, traffic.clone())
         }
@@ -169,6 +168,23 @@ async fn connect_hop(
     };
     bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at)).await??;
     Ok(Link { handle, key, traffic, ended, _cut: guard })
+}
+
+/// The TCP connection to the nearest server, through its proxy if it has one.
+async fn dial(target: &Target, at: &Arc<Endpoint>, bounds: &Bounds) -> Result<TcpStream, SshError> {
+    let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
+    if let Some(way @ Proxy::Through { kind, host, port }) = &target.proxy {
+        let dialled = proxy::connect(*kind, (host, *port), (&target.host, target.port), deadline);
+        return bounds.step(at, Step::Connect, dialled).await?.map_err(|cause| SshError::Proxy {
+            at: at.clone(),
+            proxy: way.to_string(),
+            cause: Arc::new(cause),
+        });
+    }
+    let addresses = bounds.step(at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
+    let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
+    let stream = bounds.step(at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
+    stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })
 }
 
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(

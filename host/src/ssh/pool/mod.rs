@@ -29,7 +29,7 @@ use super::lease::Lease;
 use super::session::{self, Session};
 use super::target::Target;
 use crate::call::Call;
-use crate::config::Settings;
+use crate::config::{Proxy, Settings};
 use crate::error::Problem;
 
 /// A server that refuses channels on an idle connection is asked again for this long: it may be late in freeing old ones.
@@ -54,6 +54,8 @@ pub struct PoolSettings {
     pub min_connections: usize,
     pub idle_timeout: Duration,
     pub keep_alive_interval: Option<Duration>,
+    /// For servers that say nothing of a proxy.
+    pub proxy: Option<Proxy>,
     /// A connection that was silent for longer has to answer once more before a command is sent on it.
     pub trusted_silence: Duration,
     /// The next channel is opened ahead when a command has run for so long.
@@ -67,6 +69,7 @@ impl From<&Settings> for PoolSettings {
             min_connections: settings.min_connections_per_server,
             idle_timeout: settings.idle_timeout,
             keep_alive_interval: settings.keep_alive_interval,
+            proxy: settings.proxy.clone(),
             trusted_silence: TRUSTED_SILENCE,
             next_after: NEXT_AFTER,
         }
@@ -263,11 +266,12 @@ impl Pool {
             if self.0.closed.is_cancelled() {
                 return Err(SshError::PoolClosed { at });
             }
-            let target = bounds
+            let mut target = bounds
                 .step(&at, Step::Resolve, target())
                 .await?
                 .map_err(|problem| SshError::Target(Box::new(problem)))?;
             places.set_endpoint(session::endpoint(&target));
+            target.default_proxy(self.0.settings.proxy.as_ref());
             session::connect(&target, &self.0.keys, self.0.settings.keep_alive_interval, bounds).await
         };
         match made.await {
