@@ -11,6 +11,7 @@ mod many;
 mod wire;
 mod host_keys;
 mod trust;
+mod dropbear;
 mod proxies;
 mod asking;
 mod import;
