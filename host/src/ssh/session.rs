@@ -38,6 +38,18 @@ const MAX_CLOSES: u32 = 1000;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// How many bytes a server may send before we have taken them in, on a connection for transfers: enough for 100 MB/s at
+/// 300 ms. What is really on its way is bounded by what was asked for.
+const BULK_WINDOW: u32 = 32 << 20;
+
+/// What a connection is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    pub keep_alive: Option<Duration>,
+    /// Large amounts of data over long lines.
+    pub bulk: bool,
+}
+
 /// A connection that is logged in. Dropping it ends it.
 pub struct Session {
     pub traffic: Arc<Traffic>,
@@ -73,12 +85,7 @@ struct Link {
 }
 
 /// Connects and logs in within [`CONNECT_LIMIT`] and the bounds of the call.
-pub async fn connect(
-    target: &Target,
-    keys: &HostKeys,
-    keep_alive: Option<Duration>,
-    bounds: &Bounds,
-) -> Result<Session, SshError> {
+pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &Bounds) -> Result<Session, SshError> {
     let bounds = bounds.within(CONNECT_LIMIT);
     // From the nearest server to the target itself.
     let mut route = vec![target];
@@ -97,7 +104,7 @@ pub async fn connect(
     let mut through: Option<&Target> = None;
     for hop in route.into_iter().rev() {
         let last = std::ptr::eq(hop, target);
-        let made = connect_hop(hop, hops.last().zip(through), keys, keep_alive, &traffic, &bounds).await;
+        let made = connect_hop(hop, hops.last().zip(through), keys, tuning, &traffic, &bounds).await;
         match made {
             Ok(link) if last => {
                 return Ok(Session { traffic, opened: Instant::now(), closes: AtomicU32::new(0), link, hops });
@@ -123,7 +130,7 @@ async fn connect_hop(
     target: &Target,
     through: Option<(&Link, &Target)>,
     keys: &HostKeys,
-    keep_alive: Option<Duration>,
+    tuning: Tuning,
     traffic: &Arc<Traffic>,
     bounds: &Bounds,
 ) -> Result<Link, SshError> {
@@ -132,7 +139,7 @@ async fn connect_hop(
     let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
     let pin = target.pin.as_deref();
     let algorithms = host_key::preferred_algorithms(pin, &known);
-    let config = Arc::new(config(algorithms, host_key::certificate_algorithms(pin, &known), keep_alive));
+    let config = Arc::new(config(algorithms, host_key::certificate_algorithms(pin, &known), tuning));
     let ended = CancellationToken::new();
     let cut = CancellationToken::new();
     let key = Arc::new(OnceLock::new());
@@ -218,7 +225,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     })
 }
 
-fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, keep_alive: Option<Duration>) -> Config {
+fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, tuning: Tuning) -> Config {
     let mut ciphers = vec![
         cipher::CHACHA20_POLY1305,
         cipher::AES_256_GCM,
@@ -231,7 +238,9 @@ fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, keep_alive: Option
     if cpu_has_aes() {
         ciphers.swap(1, 2);
     }
+    let usual = Config::default();
     Config {
+        window_size: if tuning.bulk { BULK_WINDOW } else { usual.window_size },
         preferred: Preferred {
             key: Cow::Owned(keys),
             host_key_certificates: Cow::Owned(certificates),
@@ -242,10 +251,10 @@ fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, keep_alive: Option
         },
         nodelay: true,
         channel_buffer_size: CHANNEL_BUFFER,
-        keepalive_interval: keep_alive,
+        keepalive_interval: tuning.keep_alive,
         // One probe without an answer for a whole interval: a dead connection is noticed within two.
         keepalive_max: 1,
-        ..Config::default()
+        ..usual
     }
 }
 
