@@ -91,7 +91,7 @@ impl HostKeys {
     pub async fn vouch(&self, line: &str) -> io::Result<bool> {
         let was_shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == line);
         let (true, Some(ours)) = (was_shown, &self.ours) else { return Ok(false) };
-        remember(&*ours.lock().await, line).map(|()| true)
+        remember(&ours.lock().await, line).map(|()| true)
     }
 
     /// What the files say about a server. A file that does not exist says nothing; one that cannot be read is an error,

@@ -91,7 +91,7 @@ fn read(path: &Path, home: &Path, depth: usize, notes: &mut Vec<String>) -> Resu
             "include" => {
                 let mut files = Vec::new();
                 for file in arguments.iter().flat_map(|pattern| included(pattern, home)) {
-                    files.push(read(&file, home, depth + 1, notes).with_context(|| place())?);
+                    files.push(read(&file, home, depth + 1, notes).with_context(place)?);
                 }
                 Item::Include(files)
             }
