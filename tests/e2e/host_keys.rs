@@ -1,6 +1,7 @@
 //! Host keys: nothing is sent to a server that nobody has vouched for, and a changed key is never accepted.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use orchestrator_tests::client::{Client, Launch};
@@ -8,6 +9,7 @@ use orchestrator_tests::keys::{KeyPair, Kind};
 use orchestrator_tests::place::Place;
 use orchestrator_tests::result::{Problem, ToolResult};
 use orchestrator_tests::sshd::{Options, Sshd};
+use orchestrator_tests::wait;
 use serde_json::{Value, json};
 
 /// A server, and a program that knows it as `box` without a pinned key, with these lines in `~/.ssh/known_hosts`.
@@ -25,7 +27,12 @@ impl Unpinned {
         if !known.is_empty() {
             place.know_hosts(&known)?;
         }
-        let client = Launch::new(&place).start().await?;
+        Unpinned::on(sshd, place, |launch| launch).await
+    }
+
+    /// With a server and a place that are ready.
+    async fn on(sshd: Sshd, place: Place, adapt: impl FnOnce(Launch) -> Launch) -> Result<Unpinned> {
+        let client = adapt(Launch::new(&place)).start().await?;
         let rig = Unpinned { client, sshd, place };
         rig.add(json!({})).await?.ok()?;
         Ok(rig)
@@ -214,4 +221,95 @@ async fn lines_that_cannot_be_read_hide_nothing() -> Result<()> {
     })
     .await?;
     rig.works().await
+}
+
+/// A server that shows a certificate for its key, made with these options of `ssh-keygen -s`, and the authority's key.
+/// The keys lie in the place: sshd reads them for every connection.
+async fn certified(options: &[&str]) -> Result<(Sshd, KeyPair, Place)> {
+    let place = Place::new()?;
+    let authority = KeyPair::generate(place.root(), "authority", Kind::Ed25519)?;
+    let key = KeyPair::generate(place.root(), "certified", Kind::Ecdsa)?;
+    let mut sign = Command::new("ssh-keygen");
+    sign.args(["-q", "-s", authority.path_str(), "-I", "host", "-h"]).args(options).arg(key.path.with_extension("pub"));
+    ensure!(sign.status()?.success());
+    let certificate = place.root().join("certified-cert.pub");
+    let config = vec![format!("HostKey {}", key.path.display()), format!("HostCertificate {}", certificate.display())];
+    let sshd = Sshd::start_with(Options { config, ..Options::default() }).await?;
+    Ok((sshd, authority, place))
+}
+
+#[tokio::test]
+async fn a_host_certificate_of_a_known_authority_is_accepted() -> Result<()> {
+    let (sshd, authority, place) = certified(&["-n", "127.0.0.1"]).await?;
+    place.know_hosts(&format!("@cert-authority [127.0.0.*]:* {}\n", authority.bare_public()))?;
+    let rig = Unpinned::on(sshd, place, |launch| launch).await?;
+    let verified = rig.add(json!({"verify": true})).await?.ok()?;
+    assert_eq!(verified.structured["verified"]["trusted_by"], "certificate authority");
+    rig.works().await
+}
+
+#[tokio::test]
+async fn a_host_certificate_that_does_not_hold_is_refused_with_the_reason() -> Result<()> {
+    for (options, reason) in [
+        (&["-n", "another.example.org"][..], "another.example.org and not for 127.0.0.1"),
+        (&["-n", "127.0.0.1", "-V", "20200101:20200201"][..], "not valid at this time"),
+    ] {
+        let (sshd, authority, place) = certified(options).await?;
+        place.know_hosts(&format!("@cert-authority * {}\n", authority.bare_public()))?;
+        let rig = Unpinned::on(sshd, place, |launch| launch).await?;
+        rig.refused("HOST_KEY_CHANGED").await?.names(&[reason, &authority.fingerprint])?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_certificate_of_a_revoked_or_unknown_authority_is_refused() -> Result<()> {
+    let (sshd, authority, place) = certified(&["-n", "127.0.0.1"]).await?;
+    let other = stranger(place.root(), Kind::Ed25519)?;
+    place.know_hosts(&format!("@cert-authority * {}\n", other.bare_public()))?;
+    let rig = Unpinned::on(sshd, place, |launch| launch).await?;
+    rig.refused("HOST_KEY_UNKNOWN").await?;
+    let key = authority.bare_public();
+    rig.place.know_hosts(&format!("@cert-authority * {key}\n@revoked * {key}\n"))?;
+    rig.refused("HOST_KEY_CHANGED").await?.names(&["revoked"])
+}
+
+#[tokio::test]
+async fn accept_new_trusts_the_first_key_of_a_server_and_no_other_after_it() -> Result<()> {
+    let (sshd, place) = (Sshd::start().await?, Place::new()?);
+    let rig = Unpinned::on(sshd, place, |launch| launch.env("MCP_HOST_KEYS", "accept-new")).await?;
+    rig.works().await?;
+    let written = std::fs::read_to_string(rig.place.data().join("known_hosts"))?;
+    assert_eq!(written, rig.sshd.known_hosts());
+    // The server of another day at the same place.
+    let other = stranger(rig.place.root(), Kind::Ed25519)?;
+    std::fs::write(rig.place.data().join("known_hosts"), line(&rig.sshd, "", "[127.0.0.1]:PORT", &other))?;
+    rig.add(json!({"description": "to connect anew"})).await?.ok()?;
+    rig.exec().await?.problem("HOST_KEY_CHANGED")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn accept_new_does_not_take_a_key_of_another_type_for_new() -> Result<()> {
+    let (sshd, place) = (Sshd::start().await?, Place::new()?);
+    let ecdsa = stranger(place.root(), Kind::Ecdsa)?;
+    place.know_hosts(&line(&sshd, "", "[127.0.0.1]:PORT", &ecdsa))?;
+    let rig = Unpinned::on(sshd, place, |launch| launch.env("MCP_HOST_KEYS", "accept-new")).await?;
+    rig.refused("HOST_KEY_CHANGED").await?;
+    ensure!(!rig.place.data().join("known_hosts").exists(), "a key was written down");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_leaves_running_commands_alone() -> Result<()> {
+    let rig = Unpinned::start(ed25519(), |sshd| Ok(sshd.known_hosts())).await?;
+    let running = rig.client.call("task_exec", json!({"alias": "box", "cmd": "sleep 2; echo done"}));
+    let verified = async {
+        wait::until("the command's login", Duration::from_secs(60), || rig.sshd.logins() > 0).await?;
+        rig.add(json!({"verify": true})).await?.ok()
+    };
+    let (ran, verified) = tokio::join!(running, verified);
+    verified?;
+    ensure!(ran?.ok()?.str("stdout") == "done\n");
+    Ok(())
 }

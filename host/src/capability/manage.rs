@@ -28,6 +28,7 @@ pub struct NewServer {
     pub password: Option<Secret>,
     pub agent: Option<bool>,
     pub jump: Option<String>,
+    pub proxy: Option<String>,
     pub host_key: Option<String>,
     pub tags: Option<Vec<String>>,
     pub description: Option<String>,
@@ -39,7 +40,7 @@ pub struct Verified {
     /// Of its host key, in OpenSSH's notation.
     pub fingerprint: String,
     pub key_type: String,
-    /// pinned or known_hosts.
+    /// pinned, known_hosts or certificate authority.
     pub trusted_by: String,
     /// To connect and log in.
     pub duration_ms: u64,
@@ -55,6 +56,7 @@ impl Servers {
     /// lead elsewhere. Says whether it is new.
     pub async fn add(&self, new: NewServer) -> Result<(Arc<Server>, bool), Problem> {
         let parts = self.parts();
+        let secrets = new.password.is_some() || new.passphrase.is_some();
         let keep = async |what: &str, secret: Option<Secret>| match secret {
             None => Ok(None),
             Some(secret) if secret.expose().is_empty() => Ok(Some(None)),
@@ -72,12 +74,17 @@ impl Servers {
             key_path: new.key_path,
             agent: new.agent,
             jump: new.jump,
+            proxy: new.proxy,
             host_key: new.host_key,
             tags: new.tags,
             description: new.description,
         };
+        let before = parts.inventory.get(&patch.alias).ok();
         let (server, created) = parts.inventory.upsert(patch).await?;
-        if !created {
+        // Commands that run on a connection end with it: one that leads where it did stays.
+        let same =
+            |before: Arc<Server>| !secrets && Server { updated: server.updated, ..Server::clone(&before) } == *server;
+        if !created && !before.is_some_and(same) {
             parts.pool.close(&server.alias);
         }
         Ok((server, created))
@@ -106,9 +113,26 @@ impl Servers {
         Ok(Verified {
             fingerprint: key.fingerprint.clone(),
             key_type: key.key_type.clone(),
-            trusted_by: if server.host_key.is_some() { "pinned" } else { "known_hosts" }.to_owned(),
+            trusted_by: match server.host_key {
+                Some(_) => "pinned",
+                None if key.certified => "certificate authority",
+                None => "known_hosts",
+            }
+            .to_owned(),
             duration_ms: started.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
         })
+    }
+
+    /// Trusts a host key that a server has shown, on a person's word. `line` is how known_hosts has it.
+    pub async fn vouch(&self, call: &Call, line: &str) -> Result<(), Problem> {
+        let place = line.split(' ').next().unwrap_or_default();
+        let vouch = async {
+            let vouched = self.parts().pool.keys().vouch(line).await;
+            let written =
+                vouched.map_err(|error| Problem::internal(format!("known_hosts was not written: {error}")))?;
+            written.then_some(()).ok_or_else(|| Problem::invalid("no server has shown this host key lately"))
+        };
+        self.audited(call, place, "trust", Some(line.to_owned()), vouch, |()| None).await
     }
 
     /// The server of that name, or `SERVER_NOT_FOUND` with the nearest known alias in the hint.
@@ -199,6 +223,7 @@ impl Servers {
             user: server.user.clone(),
             logins,
             pin: server.host_key.clone(),
+            proxy: server.proxy.as_deref().map(str::parse).transpose().map_err(Problem::invalid)?,
             jump: None,
         })
     }

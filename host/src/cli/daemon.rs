@@ -1,7 +1,6 @@
 //! `daemon`: the process that serves all clients of a data directory. Look at it, stop it, or be it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,8 +10,8 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
-use super::overrides;
 use super::program::{Program, stop_on_signal};
+use super::{overrides, say};
 use crate::config::Settings;
 use crate::daemon::{self, Identity, Link, Listener, Lock};
 use crate::logs;
@@ -88,11 +87,6 @@ fn nobody(directory: &Path, code: ExitCode) -> Result<ExitCode> {
         None => say(&format!("No daemon serves {}.\n", directory.display()))?,
     }
     Ok(code)
-}
-
-/// To standard output, which is for people in these verbs.
-fn say(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("writing to standard output")
 }
 
 fn be(data_dir: Option<PathBuf>, detach: bool) -> Result<()> {

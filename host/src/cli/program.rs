@@ -42,7 +42,7 @@ impl Program {
         let kept = Kept::open(store.clone(), vault.clone()).await.context("opening what plugins keep")?;
         let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
         let audit = Audit::open(&at("audit.jsonl"))?;
-        let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir));
+        let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir, settings.host_keys));
         let commons = Commons::new(settings.allowed_roots.clone(), &settings.data_dir);
         let servers = Servers::new(inventory, vault, pool.clone(), audit.clone(), commons);
         let jobs = Jobs::start(store.clone(), &settings).await.context("recovering the jobs of an earlier process")?;

@@ -8,6 +8,7 @@ mod directory;
 mod error;
 mod file;
 mod plugins;
+mod proxy;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use detach::DetachConfig;
 pub use directory::prepare as prepare_data_dir;
 pub use error::ConfigError;
 pub use plugins::{GrantsConfig, PluginConfig, PluginLimits};
+pub use proxy::{Kind as ProxyKind, Proxy};
 
 use sources::{Source, Sources, Unit};
 
@@ -39,6 +41,8 @@ const NAMES: &[(&str, &str)] = &[
     ("SAVE_INTERVAL", "save_interval"),
     ("MCP_ALLOWED_ROOTS", "allowed_roots"),
     ("MCP_DAEMON_IDLE_S", "daemon_idle_s"),
+    ("MCP_HOST_KEYS", "host_keys"),
+    ("MCP_PROXY", "proxy"),
     ("LOG_LEVEL", "log_level"),
     ("MCP_DEBUG", "debug"),
     ("MCP_MASTER_KEY", "master_key"),
@@ -49,6 +53,25 @@ const TOML: &str = "orchestrator.toml";
 /// The key in the file of a variable.
 fn toml_key(variable: &str) -> String {
     NAMES.iter().find(|(name, _)| *name == variable).map_or(variable, |(_, key)| key).to_owned()
+}
+
+/// What is done about a server of which no host key is known. A key that differs from a known one is always refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostKeyPolicy {
+    /// It is refused.
+    #[default]
+    Strict,
+    /// Its first key is written down and trusted from then on.
+    AcceptNew,
+}
+
+impl HostKeyPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostKeyPolicy::Strict => "strict",
+            HostKeyPolicy::AcceptNew => "accept-new",
+        }
+    }
 }
 
 /// All settings, checked. Read once at start-up.
@@ -78,6 +101,10 @@ pub struct Settings {
     pub allowed_roots: Vec<PathBuf>,
     /// How long a daemon stays without clients and work; `None` is for ever. `MCP_DAEMON_IDLE_S`.
     pub daemon_idle: Option<Duration>,
+    /// What is done about servers whose host key nobody has vouched for. `MCP_HOST_KEYS`.
+    pub host_keys: HostKeyPolicy,
+    /// The proxy for connections to servers, unless they say otherwise. `MCP_PROXY`.
+    pub proxy: Option<Proxy>,
     /// A `tracing` filter. `LOG_LEVEL`, `MCP_DEBUG`.
     pub log_level: String,
     /// The secret that seals stored secrets, or a reference to it. `MCP_MASTER_KEY`.
@@ -106,6 +133,8 @@ impl Settings {
             "max_queue_size": self.max_queue_size,
             "history_retention_seconds": self.history_retention.as_secs_f64(),
             "daemon_idle_seconds": seconds(self.daemon_idle),
+            "host_keys": self.host_keys.as_str(),
+            "proxy": self.proxy.as_ref().map(Proxy::to_string),
             "log_level": self.log_level,
             "master_key": if self.master_key.is_some() { "MCP_MASTER_KEY" } else { "key file" },
         })
@@ -127,6 +156,8 @@ impl Settings {
             ("HISTORY_RETENTION", format!("{:?}", self.history_retention)),
             ("MCP_ALLOWED_ROOTS", format!("{:?}", self.allowed_roots)),
             ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
+            ("MCP_HOST_KEYS", self.host_keys.as_str().to_owned()),
+            ("MCP_PROXY", self.proxy.as_ref().map(Proxy::to_string).unwrap_or_default()),
             ("LOG_LEVEL", self.log_level.clone()),
             ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
             ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
@@ -193,6 +224,8 @@ impl Settings {
             history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
             allowed_roots: roots(&sources, home(env)),
             daemon_idle: sources.limit(&[("MCP_DAEMON_IDLE_S", Seconds)], seconds(300))?,
+            host_keys: sources.host_keys("MCP_HOST_KEYS")?,
+            proxy: sources.proxy("MCP_PROXY")?,
             log_level: sources.log_filter("LOG_LEVEL", default_filter)?,
             master_key: sources.text("MCP_MASTER_KEY"),
             plugins: file.plugins,

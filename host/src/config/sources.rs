@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ConfigError;
+use super::{ConfigError, HostKeyPolicy, Proxy};
 
 /// A source of settings: its name for messages, and values by the environment's names.
 pub(super) struct Source {
@@ -79,6 +79,21 @@ impl Sources {
             "false" | "0" | "no" | "off" => Ok(false),
             _ => Err(found.wrong("true or false is accepted")),
         }
+    }
+
+    pub(super) fn host_keys(&self, name: &str) -> Result<HostKeyPolicy, ConfigError> {
+        let Some(found) = self.find(&[name]) else { return Ok(HostKeyPolicy::default()) };
+        match found.value.to_ascii_lowercase().as_str() {
+            "strict" => Ok(HostKeyPolicy::Strict),
+            "accept-new" => Ok(HostKeyPolicy::AcceptNew),
+            _ => Err(found.wrong("strict or accept-new is accepted")),
+        }
+    }
+
+    pub(super) fn proxy(&self, name: &str) -> Result<Option<Proxy>, ConfigError> {
+        let Some(found) = self.find(&[name]) else { return Ok(None) };
+        // What does not parse may hold a password, so it is not repeated.
+        found.value.parse().map(Some).map_err(|accepted| Found { value: "…", ..found }.wrong(accepted))
     }
 
     /// A `tracing` filter; also in capitals and with the names of other loggers.

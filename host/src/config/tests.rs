@@ -28,6 +28,8 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         history_retention: Duration::from_millis(2_678_400_000),
         allowed_roots: Vec::new(),
         daemon_idle: Some(Duration::from_secs(300)),
+        host_keys: HostKeyPolicy::Strict,
+        proxy: None,
         log_level: "info".to_owned(),
         master_key: None,
         plugins: BTreeMap::new(),
@@ -35,6 +37,23 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         detach: DetachConfig::default(),
     };
     assert!(settings == expected, "{settings:?}");
+}
+
+#[test]
+fn new_host_keys_are_accepted_only_where_the_operator_says_so() {
+    let policy = |value: &str| from(&[("MCP_HOST_KEYS", value)], &[], "").map(|settings| settings.host_keys);
+    assert_eq!(policy("accept-new").unwrap(), HostKeyPolicy::AcceptNew);
+    assert_eq!(policy("Strict").unwrap(), HostKeyPolicy::Strict);
+    for wrong in ["no", "off", "accept", "yes"] {
+        assert!(policy(wrong).unwrap_err().to_string().contains("strict or accept-new"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_stops_the_start_and_is_not_repeated() {
+    let error = from(&[("MCP_PROXY", "http://ada:secret@proxy")], &[], "").unwrap_err().to_string();
+    assert!(error.contains("MCP_PROXY") && error.contains("login") && !error.contains("secret"), "{error}");
+    assert_eq!(from(&[], &[], "proxy = 'socks5://p'").unwrap().proxy.unwrap().to_string(), "socks5://p:1080");
 }
 
 #[test]

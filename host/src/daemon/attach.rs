@@ -22,6 +22,13 @@ pub struct Session {
     pub(super) pid: u32,
 }
 
+impl Session {
+    /// The connection itself, for who speaks MCP over it without a client behind.
+    pub fn into_stream(self) -> BufReader<UnixStream> {
+        self.stream
+    }
+}
+
 /// Finds or starts the daemon of the settings' data directory. `tell` hears what the operator should know, in a sentence.
 pub fn attach(settings: &Settings, tell: impl Fn(&str)) -> Result<Session, DaemonError> {
     let directory = &settings.data_dir;

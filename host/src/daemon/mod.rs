@@ -16,7 +16,7 @@ mod detach;
 mod lobby;
 mod serve;
 
-pub use attach::attach;
+pub use attach::{Session, attach};
 pub use bridge::bridge;
 pub use detach::{detach, leave_terminal};
 pub use error::DaemonError;

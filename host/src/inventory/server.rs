@@ -31,6 +31,9 @@ pub struct Server {
     /// An alias, or `user@host:port`; see [`Jump`].
     #[serde(default)]
     pub jump: Option<String>,
+    /// `socks5://host:port`, `http://host:port`, or `none` where the settings name one; see [`crate::config::Proxy`].
+    #[serde(default)]
+    pub proxy: Option<String>,
     /// The only host key that is accepted, `SHA256:…`.
     #[serde(default)]
     pub host_key: Option<String>,
@@ -75,6 +78,7 @@ pub struct ServerPatch {
     pub passphrase: Option<Option<StoredSecret>>,
     pub agent: Option<bool>,
     pub jump: Option<String>,
+    pub proxy: Option<String>,
     pub host_key: Option<String>,
     /// All tags that it is to have.
     pub tags: Option<Vec<String>>,
@@ -112,6 +116,7 @@ impl ServerPatch {
             passphrase: self.passphrase.unwrap_or_else(|| old.and_then(|old| old.passphrase.clone())),
             agent: self.agent.unwrap_or_else(|| old.is_some_and(|old| old.agent)),
             jump: text(self.jump, old.and_then(|old| old.jump.as_ref())),
+            proxy: text(self.proxy, old.and_then(|old| old.proxy.as_ref())),
             host_key: text(self.host_key, old.and_then(|old| old.host_key.as_ref())),
             tags,
             description: text(self.description, old.and_then(|old| old.description.as_ref())),

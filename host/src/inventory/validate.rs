@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{InventoryError, Jump, Server};
+use crate::config::Proxy;
 
 /// Aliases that mean something else where an alias is expected.
 const RESERVED: &[&str] = &["all"];
@@ -68,6 +69,9 @@ pub(super) fn server(server: &Server, find: impl Fn(&str) -> Option<Arc<Server>>
             "hostKey",
             format!("{key:?} is not a fingerprint: write SHA256: and 43 characters, as `ssh-keygen -lf` prints it"),
         );
+    }
+    if let Some(Err(wrong)) = server.proxy.as_deref().map(str::parse::<Proxy>) {
+        return invalid("proxy", wrong.to_owned());
     }
     if server.passphrase.is_some() && server.key_path.is_none() {
         return invalid("passphrase", "it belongs to a private key, so keyPath is needed too".to_owned());

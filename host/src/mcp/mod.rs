@@ -6,6 +6,7 @@ mod server;
 mod session;
 mod render;
 mod progress;
+mod question;
 
 use std::sync::Arc;
 use std::time::Duration;

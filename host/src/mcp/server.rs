@@ -9,6 +9,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
+use super::question::{self, Question, Way};
 use super::session::Session;
 use super::{progress, render};
 use crate::call::Progress;
@@ -16,6 +17,9 @@ use crate::tools::{Registry, Request};
 
 /// How long a client may keep the list of tools, in milliseconds. It does not change while the process lives.
 const TOOLS_TTL_MS: u64 = 300_000;
+
+/// A server and those on the way to it.
+const MAX_QUESTIONS: usize = 10;
 
 const INSTRUCTIONS: &str = "Runs commands on the operator's servers over SSH. server_list shows the servers, task_exec runs \
     a command; the get_… tools answer common questions in one call and are cheaper than raw commands. A call that takes \
@@ -81,17 +85,59 @@ impl ServerHandler for Server {
         if context.ct.is_cancelled() {
             asked.cancel.cancel();
         }
+        let mut settled: Vec<String> = Vec::new();
+        for (asked_as, response) in request.input_responses.iter().flatten() {
+            // What was not asked by us on this connection is no answer, however it is called.
+            if let Some(question) = self.session.answered(asked_as)
+                && question::agrees(response)
+                && self.registry.vouch(&caller, &question.line).await
+            {
+                settled.push(question.line);
+            }
+        }
         let reports = Progress::default();
         let forwarding = context
             .meta
             .get_progress_token()
             .map(|token| progress::Forwarding::start(context.peer.clone(), token, reports.subscribe()));
-        let request_to_us = Request { caller: caller.into(), cancel: asked.cancel.clone(), progress: reports };
-        let answer = tokio::select! {
-            biased;
-            answer = self.registry.call(name, request.arguments.unwrap_or_default(), request_to_us) => answer,
-            // Nobody reads the answer any more. What the call started goes on: work outlives its client.
-            () = self.session.over() => return Err(ErrorData::internal_error("the session is over", None)),
+        let arguments = request.arguments.unwrap_or_default();
+        let answer = loop {
+            let request_to_us =
+                Request { caller: caller.as_str().into(), cancel: asked.cancel.clone(), progress: reports.clone() };
+            let answer = tokio::select! {
+                biased;
+                answer = self.registry.call(name, arguments.clone(), request_to_us) => answer,
+                // Nobody reads the answer any more. What the call started goes on: work outlives its client.
+                () = self.session.over() => return Err(ErrorData::internal_error("the session is over", None)),
+            };
+            let Err(problem) = answer else { break answer };
+            // Nothing was run on a server whose key is not known, so the call can be made once more.
+            let (Some(question), Some(way)) = (Question::about(&problem), Way::of(&context)) else {
+                break Err(problem);
+            };
+            if settled.contains(&question.line) {
+                // The job that failed before is found again by its key.
+                break Err(problem.hint("The host key is trusted by now: call again with another idempotencyKey."));
+            }
+            if settled.len() >= MAX_QUESTIONS {
+                break Err(problem);
+            }
+            if way == Way::Repeat {
+                let asked_as = self.session.wonder(question.clone());
+                match question.required(asked_as) {
+                    Some(required) => return Ok(required),
+                    None => break Err(problem),
+                }
+            }
+            let agreed = tokio::select! {
+                agreed = question.ask(&context.peer) => agreed,
+                () = asked.cancel.cancelled() => false,
+                () = self.session.over() => false,
+            };
+            if !agreed || !self.registry.vouch(&caller, &question.line).await {
+                break Err(problem);
+            }
+            settled.push(question.line);
         };
         // The last report must not overtake the answer.
         drop(forwarding);

@@ -3,12 +3,17 @@
 //! A call ends early in three ways that must not be confused. The client cancels it: then its job is stopped. The program
 //! ends: the same. The client goes away: then only the waiting ends, and the job goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::RequestId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use super::question::Question;
+
+/// Questions that may be open at a time.
+const MAX_OPEN: usize = 64;
 
 /// One client's session.
 #[derive(Debug)]
@@ -23,6 +28,9 @@ pub struct Session {
     calls: Mutex<HashMap<RequestId, CancellationToken>>,
     /// How many these are, for whoever waits for the last of them.
     count: watch::Sender<usize>,
+    /// Questions that were handed out with an answer, by the name that their own answers must have. The oldest goes when there
+    /// are too many. A plain mutex, held for a look-up.
+    questions: Mutex<VecDeque<(String, Question)>>,
 }
 
 /// A call under way; forgotten when it is dropped.
@@ -36,7 +44,8 @@ pub struct Asked {
 impl Session {
     pub fn new(number: Option<u64>, stop: CancellationToken) -> Arc<Session> {
         let count = watch::Sender::new(0);
-        Arc::new(Session { number, stop, over: CancellationToken::new(), calls: Mutex::default(), count })
+        let (over, calls, questions) = (CancellationToken::new(), Mutex::default(), Mutex::default());
+        Arc::new(Session { number, stop, over, calls, count, questions })
     }
 
     /// Who is written down as the caller: the client as it calls itself, and which one of that name.
@@ -54,6 +63,24 @@ impl Session {
         self.count.send_replace(calls.len());
         drop(calls);
         Asked { cancel, session: Arc::clone(self), id }
+    }
+
+    /// Keeps a question until its answer comes, and returns the name for both.
+    pub fn wonder(&self, question: Question) -> String {
+        let name = format!("host_key_{:016x}", rand::random::<u64>());
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        if questions.len() >= MAX_OPEN {
+            questions.pop_front();
+        }
+        questions.push_back((name.clone(), question));
+        name
+    }
+
+    /// The question of this name, which is answered by that.
+    pub fn answered(&self, name: &str) -> Option<Question> {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = questions.iter().position(|(known, _)| known == name)?;
+        questions.remove(at).map(|(_, question)| question)
     }
 
     /// Stops a call of this client's. An id that is not under way is none of ours, or was answered already.

@@ -120,8 +120,18 @@ pub enum SshError {
     Forward { at: Arc<Endpoint>, jump: String, cause: Arc<russh::Error> },
     #[error("{at}: the SSH handshake failed: {cause}")]
     Handshake { at: Arc<Endpoint>, cause: Arc<russh::Error> },
+    #[error("{at}: the proxy {proxy} did not connect: {cause}")]
+    Proxy { at: Arc<Endpoint>, proxy: String, cause: Arc<io::Error> },
     #[error("{at}: the host key is not known: {key_type} {fingerprint}")]
-    HostKeyUnknown { at: Arc<Endpoint>, fingerprint: String, key_type: String, authority_only: bool },
+    HostKeyUnknown {
+        at: Arc<Endpoint>,
+        fingerprint: String,
+        key_type: String,
+        /// A certificate authority is known for the host, and the server showed a plain key.
+        authority_only: bool,
+        /// What would make the key known, as a line of known_hosts.
+        line: String,
+    },
     #[error("{at}: the host key is not the expected one: {} {fingerprint} was offered, expected {}", .key_type, .expected.join(" or "))]
     HostKeyChanged {
         at: Arc<Endpoint>,
@@ -133,7 +143,9 @@ pub enum SshError {
     },
     #[error("{at}: the host key {fingerprint} is marked @revoked in {}:{line}", .file.display())]
     HostKeyRevoked { at: Arc<Endpoint>, fingerprint: String, file: PathBuf, line: usize },
-    #[error("{at}: cannot read {}: {cause}", .file.display())]
+    #[error("{at}: the host certificate, signed by {authority}, does not count: {reason}")]
+    HostCertificate { at: Arc<Endpoint>, authority: String, reason: String },
+    #[error("{at}: cannot read or write {}: {cause}", .file.display())]
     KnownHosts { at: Arc<Endpoint>, file: PathBuf, cause: Arc<io::Error> },
     #[error("{at}: login as {user:?} failed: {}{}", describe(.attempts), accepted(.accepts))]
     Login { at: Arc<Endpoint>, user: String, attempts: Vec<Attempt>, accepts: Vec<&'static str> },
@@ -187,6 +199,7 @@ impl SshError {
             SshError::Target(problem) => problem.retryable,
             SshError::Resolve { .. }
             | SshError::Connect { .. }
+            | SshError::Proxy { .. }
             | SshError::Forward { .. }
             | SshError::Lost { .. }
             | SshError::Timeout { .. }
@@ -201,6 +214,7 @@ impl SshError {
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
+            | SshError::HostCertificate { .. }
             | SshError::KnownHosts { .. }
             | SshError::Login { .. }
             | SshError::Cancelled { .. }
@@ -217,11 +231,12 @@ impl SshError {
     pub fn step(&self) -> Step {
         match self {
             SshError::Target(_) | SshError::Resolve { .. } => Step::Resolve,
-            SshError::Connect { .. } | SshError::Forward { .. } => Step::Connect,
+            SshError::Connect { .. } | SshError::Proxy { .. } | SshError::Forward { .. } => Step::Connect,
             SshError::Handshake { .. } => Step::Handshake,
             SshError::HostKeyUnknown { .. }
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
+            | SshError::HostCertificate { .. }
             | SshError::KnownHosts { .. } => Step::HostKey,
             SshError::Login { .. } => Step::Login,
             SshError::Lost { step, .. } | SshError::Timeout { step, .. } | SshError::Cancelled { step, .. } => *step,
@@ -242,7 +257,9 @@ impl SshError {
         match self {
             SshError::Target(problem) => problem.code,
             SshError::HostKeyUnknown { .. } => Code::HostKeyUnknown,
-            SshError::HostKeyChanged { .. } | SshError::HostKeyRevoked { .. } => Code::HostKeyChanged,
+            SshError::HostKeyChanged { .. } | SshError::HostKeyRevoked { .. } | SshError::HostCertificate { .. } => {
+                Code::HostKeyChanged
+            }
             SshError::Login { .. } => Code::AuthFailed,
             SshError::CommandTimeout { .. } | SshError::Timeout { step: Step::Pool, .. } => Code::CommandTimeout,
             SshError::Cancelled { .. } | SshError::CommandCancelled { .. } => Code::Cancelled,
@@ -260,11 +277,13 @@ impl SshError {
             SshError::Tried { source, .. } => source.endpoint(),
             SshError::Resolve { at, .. }
             | SshError::Connect { at, .. }
+            | SshError::Proxy { at, .. }
             | SshError::Forward { at, .. }
             | SshError::Handshake { at, .. }
             | SshError::HostKeyUnknown { at, .. }
             | SshError::HostKeyChanged { at, .. }
             | SshError::HostKeyRevoked { at, .. }
+            | SshError::HostCertificate { at, .. }
             | SshError::KnownHosts { at, .. }
             | SshError::Login { at, .. }
             | SshError::Lost { at, .. }
@@ -287,6 +306,7 @@ impl SshError {
         match self {
             SshError::Resolve { .. } => Some("ENOTFOUND".to_owned()),
             SshError::Connect { cause, .. } | SshError::KnownHosts { cause, .. } => Some(errno(cause)),
+            SshError::Proxy { .. } => Some("PROXY".to_owned()),
             SshError::Forward { cause, .. }
             | SshError::Handshake { cause, .. }
             | SshError::Lost { cause, .. }
@@ -305,84 +325,6 @@ impl SshError {
             }
             _ => None,
         }
-    }
-
-    /// What to do next.
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            SshError::Target(problem) => return problem.hint.clone(),
-            SshError::Resolve { at, .. } => {
-                format!("Check the spelling of {:?} (server_add changes host), or give the address as a number.", at.host)
-            }
-            SshError::Connect { cause, .. } => match cause.kind() {
-                io::ErrorKind::ConnectionRefused => {
-                    "The host answers, but nothing listens on this port: check port and that sshd runs there.".to_owned()
-                }
-                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                    "The host does not answer: check host, network and firewall.".to_owned()
-                }
-                _ => "Check host, port and network.".to_owned(),
-            },
-            SshError::Forward { jump, at, .. } => {
-                format!("Check that {jump} allows TCP forwarding and can reach {} on port {}.", at.host, at.port)
-            }
-            SshError::Handshake { cause, .. } => match **cause {
-                russh::Error::NoCommonAlgo { .. } => "The server offers only algorithms that are refused here as unsafe: update its sshd.".to_owned(),
-                _ => "Check that this port speaks SSH; a server that limits connections (MaxStartups, fail2ban) closes them at this point.".to_owned(),
-            },
-            SshError::HostKeyUnknown { at, fingerprint, authority_only, .. } => {
-                let why = if *authority_only {
-                    "Only a certificate authority is known for this host, and the server showed a plain key. "
-                } else {
-                    ""
-                };
-                format!(
-                    "{why}Ask somebody who knows the server whether {fingerprint} is its key (on the server: ssh-keygen -lf \
-                     /etc/ssh/ssh_host_ed25519_key.pub). If it is, trust it with server_add, alias {:?}, hostKey {fingerprint:?}, \
-                     or add it to ~/.ssh/known_hosts.",
-                    at.alias
-                )
-            }
-            SshError::HostKeyChanged { at, fingerprint, file, .. } => {
-                let place = match file {
-                    Some((file, line)) => format!("line {line} of {}", file.display()),
-                    None => format!("the pinned hostKey of {:?} (server_add)", at.alias),
-                };
-                format!(
-                    "Somebody may be listening in, or the server was reinstalled. Do not go on before somebody who knows the server has \
-                     confirmed {fingerprint}; then correct {place}."
-                )
-            }
-            SshError::HostKeyRevoked { .. } => {
-                "This key was withdrawn on purpose: do not connect before the server has a new one.".to_owned()
-            }
-            SshError::KnownHosts { file, .. } => format!("Make {} readable for the user who runs this.", file.display()),
-            SshError::Login { attempts, .. } => return attempts.iter().find_map(Attempt::hint).or_else(|| {
-                Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())
-            }),
-            SshError::Lost { .. } => "Try again: nothing was run.".to_owned(),
-            SshError::Timeout { step: Step::Pool, .. } => {
-                "All connections to this server are busy: wait for running jobs, or raise MAX_CONNECTIONS_PER_SERVER.".to_owned()
-            }
-            SshError::Timeout { step: Step::Connect | Step::Resolve, .. } => "The host does not answer: check host, port, network and firewall.".to_owned(),
-            SshError::Timeout { .. } => "The server answers too slowly: check its load, then try again.".to_owned(),
-            SshError::ChannelRefused { .. } => "Check MaxSessions and the login user's restrictions in the server's sshd_config.".to_owned(),
-            SshError::RequestRefused { .. } => "Check the login user's restrictions (ForceCommand, PermitTTY) on the server.".to_owned(),
-            SshError::CommandLost { .. } => "Look on the server whether the command still runs before running it again.".to_owned(),
-            SshError::CommandTimeout { stop, .. } | SshError::CommandCancelled { stop, .. } if !stop.confirmed => {
-                "Look on the server whether the command still runs before running it again.".to_owned()
-            }
-            SshError::CommandTimeout { .. } => "Give it a longer timeout if it needs one.".to_owned(),
-            SshError::Sink { problem, .. } => return problem.hint.clone(),
-            SshError::Jump { source, .. } | SshError::Tried { source, .. } => return source.hint(),
-            SshError::LeftAlone { at, left, source, .. } => format!(
-                "{} The next attempt is made in {} s at the earliest; `server_add` with alias {:?} and verify makes one at once.",
-                source.hint().unwrap_or_default(),
-                left.as_secs() + 1,
-                at.alias
-            ),
-            SshError::Cancelled { .. } | SshError::PoolClosed { .. } | SshError::CommandCancelled { .. } => return None,
-        })
     }
 
     fn stop(&self) -> Option<&Stop> {
@@ -449,9 +391,10 @@ impl From<SshError> for Problem {
             };
         }
         problem = match inner {
-            SshError::HostKeyUnknown { fingerprint, key_type, .. } => {
-                problem.detail("fingerprint", fingerprint.as_str()).detail("key_type", key_type.as_str())
-            }
+            SshError::HostKeyUnknown { fingerprint, key_type, line, .. } => problem
+                .detail("fingerprint", fingerprint.as_str())
+                .detail("key_type", key_type.as_str())
+                .detail("known_hosts_line", line.as_str()),
             SshError::HostKeyChanged { fingerprint, key_type, file, expected, .. } => {
                 let problem = problem
                     .detail("fingerprint", fingerprint.as_str())
@@ -466,6 +409,7 @@ impl From<SshError> for Problem {
                 .detail("fingerprint", fingerprint.as_str())
                 .detail("file", file.display().to_string())
                 .detail("line", *line),
+            SshError::HostCertificate { authority, .. } => problem.detail("authority", authority.as_str()),
             SshError::Login { user, attempts, accepts, .. } => problem
                 .detail("user", user.as_str())
                 .detail("tried", attempts.iter().map(Attempt::to_string).collect::<Vec<_>>())

@@ -1,36 +1,97 @@
 //! Whether the key that a server shows is trusted: by a pinned fingerprint, else by the known_hosts files.
 //!
-//! Always strict: nothing here writes a key down, and there is no answer but `Trusted` with which a connection goes on.
+//! There is no answer but `Trusted` and `Certified` with which a connection goes on. Only where the operator has said
+//! `accept-new` is the key of a server that nothing is known about written down and then trusted.
 
-use std::io;
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::Preferred;
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyBase64, PublicKeyOrCertificate, parse_public_key_base64};
+use tokio::sync::Mutex;
 
+use super::host_cert::{self, Verdict};
 use super::known_hosts::{self, Line, Marker};
+use crate::config::HostKeyPolicy;
+
+/// Unknown keys that are remembered for somebody to vouch for.
+const MAX_SHOWN: usize = 256;
 
 /// Where host keys are looked up. Read afresh for every connection, so that a key trusted in another window counts at once.
+/// Clones share what they remember.
 #[derive(Clone, Debug)]
 pub struct HostKeys {
     files: Vec<PathBuf>,
+    policy: HostKeyPolicy,
+    /// Where new keys are written, if anywhere. An async lock, since it is held from looking once more to having written: of two
+    /// keys that are shown for a new server at the same time only one can be its first.
+    ours: Option<Arc<Mutex<PathBuf>>>,
+    /// The unknown keys that servers have shown, as lines of known_hosts, the latest last. A plain lock, held for a look-up.
+    shown: Arc<std::sync::Mutex<VecDeque<String>>>,
 }
 
 impl HostKeys {
     /// The user's file, the system's, and ours in the data directory.
-    pub fn new(data_dir: &Path) -> Self {
+    pub fn new(data_dir: &Path, policy: HostKeyPolicy) -> Self {
         let mut files = Vec::new();
         if let Some(home) = std::env::home_dir() {
             files.push(home.join(".ssh/known_hosts"));
         }
         files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
-        files.push(data_dir.join("known_hosts"));
-        HostKeys { files }
+        let ours = data_dir.join("known_hosts");
+        files.push(ours.clone());
+        HostKeys { files, policy, ours: Some(Arc::new(Mutex::new(ours))), shown: Arc::default() }
     }
 
-    /// Exactly these files, in this order.
+    /// Exactly these files, in this order, and never another key.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        HostKeys { files }
+        HostKeys { files, policy: HostKeyPolicy::Strict, ours: None, shown: Arc::default() }
+    }
+
+    /// Whether a key that nobody has vouched for is trusted from now on, because the operator accepts new ones. It is written
+    /// down first. Nothing must be known about the server, also no authority; a key of another type is known something.
+    pub async fn accepts(&self, host: &str, port: u16, offered: &PublicKey) -> Result<bool, (PathBuf, io::Error)> {
+        let (HostKeyPolicy::AcceptNew, Some(ours)) = (self.policy, &self.ours) else { return Ok(false) };
+        let file = ours.lock().await;
+        let known = self.lookup(host, port).await?;
+        match decide(None, &known, offered) {
+            // Another connection was faster.
+            Decision::Trusted => Ok(true),
+            Decision::Unknown { authority_only: false, public, .. } => {
+                let line = format!("{} {public}", known_hosts::lookup_name(host, port));
+                remember(&file, &line).map_err(|error| (file.clone(), error))?;
+                tracing::warn!(
+                    host,
+                    port,
+                    fingerprint = fingerprint(offered),
+                    "a new host key was accepted and written down"
+                );
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Remembers that a server has shown this unknown key, so that somebody can vouch for it.
+    pub fn note(&self, line: &str) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|known| known != line);
+        if shown.len() >= MAX_SHOWN {
+            shown.pop_front();
+        }
+        shown.push_back(line.to_owned());
+    }
+
+    /// Writes down an unknown key on a person's word. `false`: no server has shown it, or there is nowhere to write.
+    pub async fn vouch(&self, line: &str) -> io::Result<bool> {
+        let was_shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == line);
+        let (true, Some(ours)) = (was_shown, &self.ours) else { return Ok(false) };
+        remember(&ours.lock().await, line).map(|()| true)
     }
 
     /// What the files say about a server. A file that does not exist says nothing; one that cannot be read is an error,
@@ -63,12 +124,22 @@ pub struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Trusted,
+    /// An authority that is known for this server vouches for the key.
+    Certified,
+    /// Such an authority has signed the certificate, but it does not prove what it should.
+    BadCertificate {
+        /// Of the authority's key.
+        authority: String,
+        reason: String,
+    },
     /// Nothing is known about this server.
     Unknown {
         fingerprint: String,
         key_type: String,
         /// A certificate authority is known for the host, which never makes a plain key trusted.
         authority_only: bool,
+        /// The key itself, as a line of known_hosts has it.
+        public: String,
     },
     /// Something else is known about this server: another key, or only keys of other types. The latter counts as changed,
     /// because the known types were asked for first: the server had its chance to show a known key.
@@ -90,6 +161,54 @@ pub enum Decision {
 /// A key's fingerprint as OpenSSH writes it: `SHA256:…`.
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// Type and key in base 64, without the comment.
+fn public(key: &PublicKey) -> String {
+    format!("{} {}", key.algorithm().as_str(), key.public_key_base64())
+}
+
+/// Judges what a server, asked for as `host`, has shown: a key or a certificate. A pin is about the key itself, and a
+/// certificate of an authority that is not known is no more than the key in it.
+pub fn judge(pin: Option<&str>, known: &[Known], host: &str, shown: &PublicKeyOrCertificate) -> Decision {
+    let plain = decide(pin, known, &shown.public_key());
+    let certificate = match shown.certificate() {
+        Some(certificate) if pin.is_none() && !matches!(plain, Decision::Revoked { .. }) => certificate,
+        _ => return plain,
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    match host_cert::judge(certificate, known, host, now) {
+        Verdict::Proven => Decision::Certified,
+        Verdict::Foreign => plain,
+        Verdict::Refused(reason) => Decision::BadCertificate {
+            authority: certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
+            reason,
+        },
+    }
+}
+
+/// Place, fingerprint and type of the key in a line of known_hosts as [`Decision::Unknown`] leads to it; `None` for any other.
+pub fn describe_line(line: &str) -> Option<(&str, String, String)> {
+    let (place, key) = line.split_once(' ')?;
+    let (kind, base64) = key.split_once(' ')?;
+    let key = parse_public_key_base64(base64).ok()?;
+    (key.algorithm().as_str() == kind && !line.contains(char::is_control))
+        .then(|| (place, fingerprint(&key), kind.to_owned()))
+}
+
+/// Adds a line to a known_hosts file. What stands there stays as it is, a last line without its end too.
+pub fn remember(file: &Path, line: &str) -> io::Result<()> {
+    let mut open = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
+    // Two processes may write: the daemon, and an operator's verb.
+    open.lock()?;
+    let mut last = [b'\n'];
+    if open.metadata()?.len() > 0 {
+        open.seek(SeekFrom::End(-1))?;
+        open.read_exact(&mut last)?;
+    }
+    let gap = if last == *b"\n" { "" } else { "\n" };
+    open.write_all(format!("{gap}{line}\n").as_bytes())?;
+    open.sync_all()
 }
 
 /// Judges the key that a server showed. A revocation counts before everything; a pin decides alone where there is one.
@@ -125,7 +244,7 @@ pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decisi
         },
         None => {
             let authority_only = known.iter().any(|entry| entry.line.marker == Marker::CertAuthority);
-            Decision::Unknown { fingerprint: shown, key_type, authority_only }
+            Decision::Unknown { fingerprint: shown, key_type, authority_only, public: public(offered) }
         }
     }
 }
@@ -145,6 +264,15 @@ pub fn preferred_algorithms(pin: Option<&str>, known: &[Known]) -> Vec<Algorithm
     let (mut first, rest): (Vec<Algorithm>, Vec<Algorithm>) = all.cloned().partition(wanted);
     first.extend(rest);
     first
+}
+
+/// The host-key algorithms of which a certificate is asked for, before all plain keys: all of them where an authority is known
+/// for the host, else none.
+pub fn certificate_algorithms(pin: Option<&str>, known: &[Known]) -> Vec<Algorithm> {
+    match pin.is_none() && known.iter().any(|entry| entry.line.marker == Marker::CertAuthority) {
+        true => preferred_algorithms(None, &[]),
+        false => Vec::new(),
+    }
 }
 
 /// An RSA key serves several signature algorithms.
@@ -183,7 +311,7 @@ mod tests {
     #[test]
     fn a_server_without_lines_is_unknown() {
         let offered = key(Algorithm::Ed25519);
-        let Decision::Unknown { fingerprint: shown, key_type, authority_only } = decide(None, &[], &offered) else {
+        let Decision::Unknown { fingerprint: shown, key_type, authority_only, .. } = decide(None, &[], &offered) else {
             panic!()
         };
         assert!(shown.starts_with("SHA256:") && key_type == "ssh-ed25519" && !authority_only);
@@ -262,6 +390,75 @@ mod tests {
         let both = [known(1, Marker::None, &ec), known(2, Marker::None, &ed)];
         assert_eq!(preferred_algorithms(Some(&fingerprint(&ec)), &both).first(), Some(&ecdsa()));
         assert!(!preferred_algorithms(None, &both).contains(&Algorithm::Rsa { hash: None }));
+    }
+
+    #[tokio::test]
+    async fn only_a_server_that_nothing_is_known_about_is_accepted_and_then_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = folder.path().join("known_hosts");
+        let files = vec![folder.path().join("theirs"), ours.clone()];
+        let strict = HostKeys::from_files(files.clone());
+        let (policy, place) = (HostKeyPolicy::AcceptNew, Some(Arc::new(Mutex::new(ours.clone()))));
+        let keys = HostKeys { policy, ours: place, files, shown: Arc::default() };
+        let (first, second, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519), key(ecdsa()));
+        assert!(!strict.accepts("new", 22, &first).await.unwrap() && !ours.exists());
+        assert!(keys.accepts("new", 22, &first).await.unwrap());
+        assert_eq!(decide(None, &strict.lookup("new", 22).await.unwrap(), &first), Decision::Trusted);
+        // The same again is known by now; another key, also of another type, is not new.
+        for (shown, expected) in [(&first, true), (&second, false), (&other, false)] {
+            assert_eq!(keys.accepts("new", 22, shown).await.unwrap(), expected);
+        }
+        std::fs::write(
+            folder.path().join("theirs"),
+            format!("@cert-authority *.lab {}\n@revoked * {}\n", public(&second), public(&other)),
+        )
+        .unwrap();
+        assert!(!keys.accepts("a.lab", 22, &first).await.unwrap());
+        assert!(!keys.accepts("elsewhere", 22, &other).await.unwrap());
+        assert_eq!(std::fs::read_to_string(&ours).unwrap().lines().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_can_vouch_for_a_key_that_no_server_has_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = HostKeys::new(folder.path(), HostKeyPolicy::Strict);
+        let line = format!("new.invalid {}", public(&key(Algorithm::Ed25519)));
+        assert!(!keys.vouch(&line).await.unwrap() && !folder.path().join("known_hosts").exists());
+        (0..2 * MAX_SHOWN).for_each(|number| keys.note(&number.to_string()));
+        keys.note(&line);
+        assert!(keys.vouch(&line).await.unwrap() && !keys.vouch("0").await.unwrap());
+        assert_eq!(std::fs::read_to_string(folder.path().join("known_hosts")).unwrap(), format!("{line}\n"));
+        assert_eq!(keys.shown.lock().unwrap().len(), MAX_SHOWN);
+    }
+
+    #[tokio::test]
+    async fn of_many_first_keys_at_the_same_time_one_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = HostKeys::new(folder.path(), HostKeyPolicy::AcceptNew);
+        let offered: Vec<PublicKey> = (0..8).map(|_| key(Algorithm::Ed25519)).collect();
+        let accepted =
+            futures::future::join_all(offered.iter().map(|one| keys.accepts("new.invalid", 2222, one))).await;
+        assert_eq!(accepted.into_iter().filter(|one| matches!(one, Ok(true))).count(), 1);
+    }
+
+    #[test]
+    fn a_line_is_added_also_behind_one_that_has_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        remember(&file, "a ssh-ed25519 AAAA").unwrap();
+        remember(&file, "b ssh-ed25519 BBBB").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "a ssh-ed25519 AAAA\nb ssh-ed25519 BBBB\n");
+        std::fs::write(&file, "c ssh-ed25519 CCCC").unwrap();
+        remember(&file, "d ssh-ed25519 DDDD").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "c ssh-ed25519 CCCC\nd ssh-ed25519 DDDD\n");
+    }
+
+    #[test]
+    fn certificates_are_asked_for_where_an_authority_is_known_and_nothing_is_pinned() {
+        let authority = known(1, Marker::CertAuthority, &key(Algorithm::Ed25519));
+        assert!(certificate_algorithms(None, std::slice::from_ref(&authority)).contains(&ecdsa()));
+        assert!(certificate_algorithms(Some("SHA256:x"), &[authority]).is_empty());
+        assert!(certificate_algorithms(None, &[known(1, Marker::None, &key(ecdsa()))]).is_empty());
     }
 
     #[tokio::test]

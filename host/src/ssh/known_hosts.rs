@@ -89,7 +89,7 @@ fn matches_hashed(hashed: &str, name: &str) -> bool {
 
 /// `*` is any run of characters, also none; `?` is exactly one. Backtracks to the last star only, so that it takes at most
 /// pattern × name steps whatever the file holds.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while let Some(byte) = name.get(n) {

@@ -4,6 +4,7 @@
 
 mod target;
 mod error;
+mod hint;
 mod pool;
 mod lease;
 mod exec;
@@ -12,16 +13,18 @@ mod stop;
 mod quote;
 mod session;
 mod host_key;
+mod host_cert;
 mod known_hosts;
 mod auth;
 mod key_file;
 mod tcp;
+mod proxy;
 mod bounds;
 
 pub use auth::Attempt;
 pub use error::{Endpoint, SshError, Step, Stop};
 pub use exec::{Exit, OutputSink, Request, Stream, exec};
-pub use host_key::{HostKeys, fingerprint};
+pub use host_key::{HostKeys, describe_line, fingerprint, remember};
 pub use key_file::KeyFileError;
 pub use lease::Lease;
 pub use pool::{ConnectionStats, Pool, PoolSettings, Purpose, ServerStats};

@@ -3,14 +3,17 @@
 //! Not how connections are shared: that is the pool.
 
 use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, Config, Handle, Msg};
-use russh::keys::PublicKeyOrCertificate;
+use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, Disconnect, Preferred, cipher};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -18,8 +21,11 @@ use super::auth;
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
 use super::host_key::{self, Decision, HostKeys, Known};
+use super::known_hosts;
+use super::proxy;
 use super::target::Target;
 use super::tcp::{self, Traffic, Wire};
+use crate::config::Proxy;
 
 /// From the first packet to being logged in, all jump servers together.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -62,6 +68,8 @@ pub struct ServerKey {
     /// As OpenSSH writes it: `SHA256:…`.
     pub fingerprint: String,
     pub key_type: String,
+    /// A certificate authority vouched for it.
+    pub certified: bool,
 }
 
 /// One SSH connection of the way.
@@ -129,20 +137,25 @@ async fn connect_hop(
     let at = endpoint(target);
     let known = bounds.step(&at, Step::HostKey, keys.lookup(&target.host, target.port)).await?;
     let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
-    let config = Arc::new(config(host_key::preferred_algorithms(target.pin.as_deref(), &known), tuning));
+    let pin = target.pin.as_deref();
+    let algorithms = host_key::preferred_algorithms(pin, &known);
+    let config = Arc::new(config(algorithms, host_key::certificate_algorithms(pin, &known), tuning));
     let ended = CancellationToken::new();
     let cut = CancellationToken::new();
     let key = Arc::new(OnceLock::new());
-    let client = Client { pin: target.pin.clone(), known, shown: Arc::clone(&key), _ended: ended.clone().drop_guard() };
+    let client = Client {
+        at: at.clone(),
+        pin: target.pin.clone(),
+        known,
+        keys: keys.clone(),
+        shown: Arc::clone(&key),
+        _ended: ended.clone().drop_guard(),
+    };
     // From here on giving up, also by being dropped, cuts the stream.
     let guard = cut.clone().drop_guard();
     let (mut handle, traffic) = match through {
         None => {
-            let addresses = bounds.step(&at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
-            let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
-            let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
-            let stream = bounds.step(&at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
-            let stream = stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })?;
+            let stream = dial(target, &at, bounds).await?;
             let handle = handshake(config, Wire::new(stream, traffic.clone(), cut), client, &at, bounds).await?;
             (handle, traffic.clone())
         }
@@ -164,6 +177,23 @@ async fn connect_hop(
     Ok(Link { handle, key, traffic, ended, _cut: guard })
 }
 
+/// The TCP connection to the nearest server, through its proxy if it has one.
+async fn dial(target: &Target, at: &Arc<Endpoint>, bounds: &Bounds) -> Result<TcpStream, SshError> {
+    let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
+    if let Some(way @ Proxy::Through { kind, host, port }) = &target.proxy {
+        let dialled = proxy::connect(*kind, (host, *port), (&target.host, target.port), deadline);
+        return bounds.step(at, Step::Connect, dialled).await?.map_err(|cause| SshError::Proxy {
+            at: at.clone(),
+            proxy: way.to_string(),
+            cause: Arc::new(cause),
+        });
+    }
+    let addresses = bounds.step(at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
+    let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
+    let stream = bounds.step(at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
+    stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })
+}
+
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     config: Arc<Config>,
     stream: S,
@@ -173,8 +203,9 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Result<Handle<Client>, SshError> {
     bounds.step(at, Step::Handshake, client::connect_stream(config, stream, client)).await?.map_err(|failure| {
         match failure {
-            Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only }) => {
-                SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only }
+            Failure::HostKey(Decision::Unknown { fingerprint, key_type, authority_only, public }) => {
+                let line = format!("{} {public}", known_hosts::lookup_name(&at.host, at.port));
+                SshError::HostKeyUnknown { at: at.clone(), fingerprint, key_type, authority_only, line }
             }
             Failure::HostKey(Decision::Changed { fingerprint, key_type, at: file, expected }) => {
                 SshError::HostKeyChanged { at: at.clone(), fingerprint, key_type, file, expected }
@@ -182,15 +213,19 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Failure::HostKey(Decision::Revoked { fingerprint, file, line }) => {
                 SshError::HostKeyRevoked { at: at.clone(), fingerprint, file, line }
             }
-            Failure::HostKey(Decision::Trusted) => {
+            Failure::HostKey(Decision::BadCertificate { authority, reason }) => {
+                SshError::HostCertificate { at: at.clone(), authority, reason }
+            }
+            Failure::HostKey(Decision::Trusted | Decision::Certified) => {
                 SshError::Handshake { at: at.clone(), cause: Arc::new(russh::Error::UnknownKey) }
             }
+            Failure::KnownHosts(file, cause) => SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) },
             Failure::Wire(cause) => SshError::Handshake { at: at.clone(), cause: Arc::new(cause) },
         }
     })
 }
 
-fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, tuning: Tuning) -> Config {
+fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, tuning: Tuning) -> Config {
     let mut ciphers = vec![
         cipher::CHACHA20_POLY1305,
         cipher::AES_256_GCM,
@@ -207,7 +242,8 @@ fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, tuning: Tuning) -> C
     Config {
         window_size: if tuning.bulk { BULK_WINDOW } else { usual.window_size },
         preferred: Preferred {
-            key: Cow::Owned(host_key_algorithms),
+            key: Cow::Owned(keys),
+            host_key_certificates: Cow::Owned(certificates),
             cipher: Cow::Owned(ciphers),
             // Compression costs more time than it saves on what commands print.
             compression: Cow::Borrowed(&[russh::compression::NONE]),
@@ -285,8 +321,10 @@ impl Session {
 
 /// Our side of a connection: it judges the host key, and refuses everything that a server could ask of a client.
 pub struct Client {
+    at: Arc<Endpoint>,
     pin: Option<String>,
     known: Vec<Known>,
+    keys: HostKeys,
     /// Filled with the key once it is trusted.
     shown: Arc<OnceLock<ServerKey>>,
     /// The library drops its handler when the connection has ended.
@@ -297,6 +335,8 @@ pub struct Client {
 #[derive(Debug)]
 pub enum Failure {
     HostKey(Decision),
+    /// A new key could not be looked up once more or written down.
+    KnownHosts(PathBuf, io::Error),
     Wire(russh::Error),
 }
 
@@ -310,17 +350,31 @@ impl client::Handler for Client {
     type Error = Failure;
 
     async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Failure> {
-        // Certificates are never asked for; a server that shows one all the same is judged by the bare key in it.
-        match host_key::decide(self.pin.as_deref(), &self.known, &offered.public_key()) {
-            Decision::Trusted => {
-                let key = offered.public_key();
+        let key = offered.public_key();
+        let mut decision = host_key::judge(self.pin.as_deref(), &self.known, &self.at.host, offered);
+        if let Decision::Unknown { .. } = decision
+            && self
+                .keys
+                .accepts(&self.at.host, self.at.port, &key)
+                .await
+                .map_err(|(file, cause)| Failure::KnownHosts(file, cause))?
+        {
+            decision = Decision::Trusted;
+        }
+        match decision {
+            Decision::Trusted | Decision::Certified => {
+                let certified = decision == Decision::Certified;
+                let (fingerprint, key_type) = (host_key::fingerprint(&key), key.algorithm().to_string());
                 // A rekey shows the key again; the first one stays.
-                let _ = self
-                    .shown
-                    .set(ServerKey { fingerprint: host_key::fingerprint(&key), key_type: key.algorithm().to_string() });
+                let _ = self.shown.set(ServerKey { fingerprint, key_type, certified });
                 Ok(true)
             }
-            refused => Err(Failure::HostKey(refused)),
+            refused => {
+                if let Decision::Unknown { public, .. } = &refused {
+                    self.keys.note(&format!("{} {public}", known_hosts::lookup_name(&self.at.host, self.at.port)));
+                }
+                Err(Failure::HostKey(refused))
+            }
         }
     }
 

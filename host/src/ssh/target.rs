@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use crate::config::Proxy;
+
 /// Where to connect and how to log in. Made afresh from the inventory for every new connection, so that a secret lives in
 /// memory only while it is being used.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub struct Target {
     pub logins: Vec<Login>,
     /// The only host key that is accepted, as `SHA256:…` in OpenSSH's notation. Without one known_hosts decide.
     pub pin: Option<String>,
+    /// The proxy for it, instead of the one of the settings. Behind a jump server it means nothing.
+    pub proxy: Option<Proxy>,
     /// The server to go through (ProxyJump), which is verified and logged in to like any other.
     pub jump: Option<Box<Target>>,
 }
@@ -29,6 +33,16 @@ pub enum Login {
     Password(Zeroizing<String>),
     /// Every identity that the agent behind `SSH_AUTH_SOCK` offers.
     Agent,
+}
+
+impl Target {
+    /// Has the way begin with this proxy, if the server where it begins says nothing else.
+    pub fn default_proxy(&mut self, proxy: Option<&Proxy>) {
+        match &mut self.jump {
+            Some(jump) => jump.default_proxy(proxy),
+            None => self.proxy = self.proxy.take().or_else(|| proxy.cloned()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Target {

@@ -1,4 +1,4 @@
-//! The TCP connection below SSH: addresses tried one after the other, and a stream that is counted and acknowledges fast.
+//! The TCP connection below SSH: the address that answers first (happy eyeballs), and a stream that is counted and acknowledges fast.
 //!
 //! Not the deadline of the whole: that is the caller's.
 
@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use russh::ChannelStream;
 use russh::client::Msg;
 use socket2::{SockRef, TcpKeepalive};
@@ -18,8 +20,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// One address gets at least this long before the next is tried.
-const MIN_PER_ADDRESS: Duration = Duration::from_millis(2500);
+/// How long an address may be silent before the next is tried beside it; RFC 8305 recommends this.
+const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
+/// More addresses than any name of a server has; what is said beyond them is not tried.
+const MAX_ADDRESSES: usize = 16;
 /// Reads for which acknowledgements are sent at once. Set-up and the first command are ping-pong, where a delayed
 /// acknowledgement costs up to 40 ms; afterwards it makes no difference and the system call is saved.
 const QUICK_READS: u64 = 64;
@@ -62,23 +66,49 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-/// Connects to the first address that answers. Each but the last gets its share of the time that is left, so that one dead
-/// address of several does not use it all.
+/// Connects to the address that answers first. The next one is tried as soon as one has failed or has been silent for
+/// [`NEXT_ATTEMPT`], without giving up those before it (RFC 8305).
 pub async fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let stream = race(&interleave(addresses), deadline, TcpStream::connect).await?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// The families in turns, beginning with that of the first address, each in its own order (RFC 8305, 4).
+fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (one, other): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        addresses.iter().partition(|address| address.is_ipv6() == first);
+    let longest = one.len().max(other.len());
+    let turns = (0..longest).flat_map(|turn| [one.get(turn), other.get(turn)]);
+    turns.flatten().copied().take(MAX_ADDRESSES).collect()
+}
+
+async fn race<T, F>(addresses: &[SocketAddr], deadline: Instant, dial: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut waiting = addresses.iter();
+    let mut dialling = FuturesUnordered::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = (left / (addresses.len() - index).max(1) as u32).max(MIN_PER_ADDRESS.min(left));
-        match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                prepare(&stream)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+    loop {
+        let next = waiting.next();
+        dialling.extend(next.map(|address| dial(*address)));
+        if dialling.is_empty() {
+            return Err(last);
+        }
+        let pause = match waiting.len() {
+            0 => deadline,
+            _ => deadline.min(Instant::now() + NEXT_ATTEMPT),
+        };
+        match timeout_at(pause, dialling.next()).await {
+            Ok(Some(Ok(stream))) => return Ok(stream),
+            Ok(Some(Err(error))) => last = error,
+            Ok(None) => {}
+            Err(_) if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => {}
         }
     }
-    Err(last)
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -166,5 +196,60 @@ impl<S: Below> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 22)).collect()
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let check = |given: &[&str], expected: &[&str]| assert_eq!(interleave(&addresses(given)), addresses(expected));
+        check(&["::1", "::2", "::3", "10.0.0.1"], &["::1", "10.0.0.1", "::2", "::3"]);
+        check(&["10.0.0.1", "10.0.0.2", "::1"], &["10.0.0.1", "::1", "10.0.0.2"]);
+        check(&[], &[]);
+        let many: Vec<SocketAddr> = (0..99).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+        assert_eq!(interleave(&many).len(), MAX_ADDRESSES);
+    }
+
+    /// What becomes of connecting to `::N`: silent for as many seconds, then refused, or answered if N is even. 0 never ends.
+    async fn dial(address: SocketAddr) -> io::Result<u16> {
+        let SocketAddr::V6(address) = address else { panic!() };
+        let number = address.ip().segments()[7];
+        match number {
+            0 => std::future::pending().await,
+            number => tokio::time::sleep(Duration::from_secs(number.into())).await,
+        }
+        if number % 2 == 0 { Ok(number) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+    }
+
+    async fn raced(given: &[&str], limit: u64) -> (io::Result<u16>, Duration) {
+        let started = Instant::now();
+        let result = race(&addresses(given), started + Duration::from_secs(limit), dial).await;
+        (result, started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_costs_a_quarter_of_a_second() {
+        let (answered, time) = raced(&["::", "::2"], 20).await;
+        assert_eq!((answered.unwrap(), time), (2, Duration::from_millis(2250)));
+        // One that answers late is not given up for the next.
+        let (answered, time) = raced(&["::4", "::8"], 20).await;
+        assert_eq!((answered.unwrap(), time), (4, Duration::from_secs(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_the_last_refusal_or_the_deadline() {
+        let (refused, time) = raced(&["::1", "::3"], 20).await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(time, Duration::from_millis(3250));
+        let (silent, time) = raced(&["::", "::"], 20).await;
+        assert_eq!((silent.unwrap_err().kind(), time), (io::ErrorKind::TimedOut, Duration::from_secs(20)));
+        assert_eq!(raced(&[], 20).await.0.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -112,6 +112,15 @@ impl Registry {
         }
     }
 
+    /// Trusts a host key from now on, as the person behind the caller says. `false`: it could not be done.
+    pub async fn vouch(&self, caller: &str, line: &str) -> bool {
+        let vouched = self.core.servers.vouch(&Call::new("host_key", caller), line).await;
+        if let Err(problem) = &vouched {
+            tracing::error!("a host key was not trusted: {}", problem.message);
+        }
+        vouched.is_ok()
+    }
+
     /// Runs a job's tool with its arguments once more, as the new job that `new` describes.
     pub(super) async fn retry(&self, new: NewJob, request: Request) -> Result<Reply, Problem> {
         let Some(tool) = self.tools.get(&new.tool) else { return Err(self.unknown(&new.tool)) };

@@ -39,6 +39,8 @@ struct AddArguments {
     agent: Option<bool>,
     /// Via alias or user@host:port.
     jump: Option<String>,
+    /// socks5:// or http://host:port.
+    proxy: Option<String>,
     /// SHA256:… to pin.
     #[serde(rename = "hostKey")]
     host_key: Option<String>,
@@ -76,6 +78,8 @@ pub struct Listed {
     #[serde(skip_serializing_if = "Option::is_none")]
     jump: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
 }
 
@@ -91,6 +95,7 @@ fn listed(core: &Core, server: &Server) -> Listed {
         connected: core.servers.is_connected(&server.alias),
         host_key: server.host_key.clone(),
         jump: server.jump.clone(),
+        proxy: server.proxy.clone(),
         description: server.description.clone(),
     }
 }
@@ -126,6 +131,7 @@ async fn add_server(core: &Core, arguments: AddArguments, call: Call) -> Result<
             password: arguments.password.map(Secret::new),
             agent: arguments.agent,
             jump: arguments.jump,
+            proxy: arguments.proxy,
             host_key: arguments.host_key,
             tags: arguments.tags,
             description: arguments.description,
@@ -201,6 +207,9 @@ fn line(server: &Listed) -> String {
     }
     if let Some(jump) = &server.jump {
         line.push_str(&format!("  via {jump}"));
+    }
+    if let Some(proxy) = &server.proxy {
+        line.push_str(&format!("  proxy {proxy}"));
     }
     if server.connected {
         line.push_str("  connected");

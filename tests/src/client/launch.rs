@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -25,6 +25,7 @@ pub struct Launch {
     shared: bool,
     env: Vec<(OsString, OsString)>,
     version: Version,
+    capabilities: Value,
     patience: Duration,
 }
 
@@ -39,6 +40,7 @@ impl Launch {
             shared: false,
             env: Vec::new(),
             version: Version::V2025_11_25,
+            capabilities: json!({}),
             patience: Duration::from_secs(60),
         }
     }
@@ -50,6 +52,12 @@ impl Launch {
 
     pub fn version(mut self, version: Version) -> Launch {
         self.version = version;
+        self
+    }
+
+    /// What the client declares that it can do, such as `{"elicitation": {}}`.
+    pub fn capabilities(mut self, capabilities: Value) -> Launch {
+        self.capabilities = capabilities;
         self
     }
 
@@ -96,10 +104,11 @@ impl Launch {
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("no pipe from standard output")?;
         let stderr = child.stderr.take().context("no pipe from standard error")?;
-        let wire = Arc::new(Wire::default());
+        let wire = Arc::new(Wire::new(self.capabilities != json!({})));
         let reading = vec![tokio::spawn(wire.clone().read(stdout)), tokio::spawn(wire.clone().listen(stderr))];
         Ok(Client {
             version: self.version,
+            capabilities: self.capabilities,
             wire,
             stdin: Mutex::new(stdin),
             child: Mutex::new(child),

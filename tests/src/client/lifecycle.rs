@@ -41,7 +41,7 @@ impl Version {
     }
 
     /// The parameters with what each request of this version carries in `_meta`.
-    pub(super) fn with_meta(self, mut params: Value) -> Value {
+    pub(super) fn with_meta(self, mut params: Value, capabilities: &Value) -> Value {
         if self.has_handshake() {
             return params;
         }
@@ -52,7 +52,7 @@ impl Version {
             let meta = object.entry("_meta").or_insert_with(|| json!({}));
             meta["io.modelcontextprotocol/protocolVersion"] = json!(self.as_str());
             meta["io.modelcontextprotocol/clientInfo"] = json!({"name": "orchestrator-tests", "version": "1.0"});
-            meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            meta["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
         }
         params
     }
@@ -73,7 +73,7 @@ impl Client {
         }
         let params = json!({
             "protocolVersion": self.version.as_str(),
-            "capabilities": {},
+            "capabilities": self.capabilities,
             "clientInfo": {"name": "orchestrator-tests", "version": "1.0"},
         });
         let greeting = self.request("initialize", params).await?;

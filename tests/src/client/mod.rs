@@ -31,6 +31,7 @@ use wire::Wire;
 /// A running program and the conversation with it. All methods take `&self`, so that several requests can be under way.
 pub struct Client {
     version: Version,
+    capabilities: Value,
     wire: Arc<Wire>,
     // Tokio's lock, held while one line is written, so that lines of concurrent requests don't mix.
     stdin: Mutex<Option<ChildStdin>>,
@@ -69,7 +70,7 @@ impl Client {
     pub async fn begin(&self, method: &str, params: Value) -> Result<Pending> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let pending = self.wire.expect(id, method);
-        let params = self.version.with_meta(params);
+        let params = self.version.with_meta(params, &self.capabilities);
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await?;
         Ok(pending)
     }
@@ -86,7 +87,7 @@ impl Client {
     }
 
     pub async fn notify(&self, method: &str, params: Value) -> Result<()> {
-        let params = self.version.with_meta(params);
+        let params = self.version.with_meta(params, &self.capabilities);
         self.send(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await
     }
 
@@ -126,6 +127,18 @@ impl Client {
         timeout(self.patience, self.wire.notification(wanted))
             .await
             .map_err(|_| anyhow!("no such notification within {:?}{}", self.patience, self.context()))
+    }
+
+    /// Waits for a request of the program, and answers it. Returns the request.
+    pub async fn answer(&self, method: &str, result: Value) -> Result<Value> {
+        let request = timeout(self.patience, self.wire.asked())
+            .await
+            .map_err(|_| anyhow!("the program asked nothing within {:?}{}", self.patience, self.context()))?;
+        if request["method"] != method {
+            bail!("{method} was expected: {request}");
+        }
+        self.send(&json!({"jsonrpc": "2.0", "id": request["id"], "result": result})).await?;
+        Ok(request)
     }
 
     /// Error answers without an id: what the program says to lines that it cannot read.

@@ -1,6 +1,6 @@
 //! The lines that come from the program: read, checked, handed to whoever waits for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -38,24 +38,27 @@ pub(super) struct Wire {
     // Counts what has come, so that a waiter looks again; the last value is all that it needs.
     news: watch::Sender<u64>,
     closed: watch::Sender<bool>,
+    /// The client has declared something that the program may ask for.
+    may_be_asked: bool,
 }
 
 #[derive(Default)]
 struct State {
     waiting: HashMap<u64, oneshot::Sender<Result<Value, RpcError>>>,
     notifications: Vec<Value>,
+    /// Requests of the program that are not answered yet.
+    asked: VecDeque<Value>,
     nameless: Vec<Value>,
     stderr: String,
     fault: Option<String>,
 }
 
-impl Default for Wire {
-    fn default() -> Self {
-        Wire { state: Mutex::default(), news: watch::Sender::new(0), closed: watch::Sender::new(false) }
-    }
-}
-
 impl Wire {
+    pub(super) fn new(may_be_asked: bool) -> Wire {
+        let (news, closed) = (watch::Sender::new(0), watch::Sender::new(false));
+        Wire { state: Mutex::default(), news, closed, may_be_asked }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,6 +94,19 @@ impl Wire {
         loop {
             if let Some(found) = self.state().notifications.iter().find(|note| wanted(note)) {
                 return found.clone();
+            }
+            if news.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The next request of the program.
+    pub(super) async fn asked(&self) -> Value {
+        let mut news = self.news.subscribe();
+        loop {
+            if let Some(request) = self.state().asked.pop_front() {
+                return request;
             }
             if news.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -147,6 +163,10 @@ impl Wire {
         }
         let (id, result, error) = (message.get("id"), message.get("result"), message.get("error"));
         if message.get("method").is_some() {
+            if id.is_some() && self.may_be_asked {
+                self.state().asked.push_back(message);
+                return Ok(());
+            }
             if id.is_some() {
                 return Err(format!("a request from a server that has nothing to ask: {:?}", shown()));
             }

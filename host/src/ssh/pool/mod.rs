@@ -31,7 +31,7 @@ use super::lease::Lease;
 use super::session::{self, Session, Tuning};
 use super::target::Target;
 use crate::call::Call;
-use crate::config::Settings;
+use crate::config::{Proxy, Settings};
 use crate::error::Problem;
 
 /// A server that refuses channels on an idle connection is asked again for this long: it may be late in freeing old ones.
@@ -79,6 +79,8 @@ pub struct PoolSettings {
     pub min_connections: usize,
     pub idle_timeout: Duration,
     pub keep_alive_interval: Option<Duration>,
+    /// For servers that say nothing of a proxy.
+    pub proxy: Option<Proxy>,
     /// A connection that was silent for longer has to answer once more before a command is sent on it.
     pub trusted_silence: Duration,
     /// The next channel is opened ahead when a command has run for so long.
@@ -92,6 +94,7 @@ impl From<&Settings> for PoolSettings {
             min_connections: settings.min_connections_per_server,
             idle_timeout: settings.idle_timeout,
             keep_alive_interval: settings.keep_alive_interval,
+            proxy: settings.proxy.clone(),
             trusted_silence: TRUSTED_SILENCE,
             next_after: NEXT_AFTER,
         }
@@ -143,6 +146,11 @@ impl Pool {
             tracker: TaskTracker::new(),
             closed: CancellationToken::new(),
         }))
+    }
+
+    /// What host keys are judged by.
+    pub fn keys(&self) -> &HostKeys {
+        &self.0.keys
     }
 
     fn servers(&self) -> MutexGuard<'_, Servers> {
@@ -274,11 +282,12 @@ impl Pool {
             if self.0.closed.is_cancelled() {
                 return Err(SshError::PoolClosed { at });
             }
-            let target = bounds
+            let mut target = bounds
                 .step(&at, Step::Resolve, target())
                 .await?
                 .map_err(|problem| SshError::Target(Box::new(problem)))?;
             places.set_endpoint(session::endpoint(&target));
+            target.default_proxy(self.0.settings.proxy.as_ref());
             let tuning =
                 Tuning { keep_alive: self.0.settings.keep_alive_interval, bulk: purpose == Purpose::Transfers };
             session::connect(&target, &self.0.keys, tuning, bounds).await

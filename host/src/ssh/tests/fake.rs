@@ -96,6 +96,7 @@ pub async fn start(manners: Manners) -> Fake {
         user: "tester".to_owned(),
         logins: vec![Login::Password(Zeroizing::new("right".to_owned()))],
         pin: Some(pin),
+        proxy: None,
         jump: None,
     };
     Fake { seen, target, _task: AbortOnDropHandle::new(task) }

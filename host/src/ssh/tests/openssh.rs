@@ -99,6 +99,7 @@ impl Sshd {
             user: self.user.clone(),
             logins: vec![Login::Key { path: self.path(key), passphrase: None }],
             pin: None,
+            proxy: None,
             jump: None,
         }
     }

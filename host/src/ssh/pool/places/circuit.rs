@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn what_a_person_decides_about_is_never_put_off() {
         let (fingerprint, key_type) = ("SHA256:x".to_owned(), "ssh-ed25519".to_owned());
-        let unknown = SshError::HostKeyUnknown { at: at(), fingerprint, key_type, authority_only: false };
+        let unknown =
+            SshError::HostKeyUnknown { at: at(), fingerprint, key_type, authority_only: false, line: String::new() };
         check(&unknown, &[0, 1, 2, 3, 4], 0);
     }
 
