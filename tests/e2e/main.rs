@@ -24,6 +24,7 @@ mod crash;
 mod daemon;
 mod handshake;
 mod plugins;
+mod http;
 mod api;
 mod readme_plugin;
 mod fail2ban;

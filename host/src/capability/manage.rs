@@ -99,7 +99,7 @@ impl Servers {
             async { self.parts().pool.channel(alias, || self.target(&server), call).await.map_err(Problem::from) };
         // Somebody wants to know now, however often it failed before.
         self.parts().pool.forgive(alias);
-        let lease = self.audited(call, alias, "verify", None, connect, |_| None).await?;
+        let lease = self.audited(call, Some(alias), "verify", None, connect, |_| None).await?;
         let key = lease.server_key().ok_or_else(|| Problem::internal("a connection without a host key"))?;
         Ok(Verified {
             fingerprint: key.fingerprint.clone(),

@@ -1,10 +1,11 @@
-//! The choke point: every command that reaches a server passes here, whoever asks for it.
+//! The choke point: every command that reaches a server and every HTTP request passes here, whoever asks for it.
 //!
 //! An alias is resolved once, the audit line is written, the deadline and the cancel token are obeyed.
 //! Not how a server is reached: that is the wire's business.
 
 mod command;
 mod excerpt;
+mod http;
 mod manage;
 mod select;
 mod sequence;
@@ -13,6 +14,7 @@ mod servers;
 pub use crate::ssh::{OutputSink, Quota, Reached, Stopped, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
 pub use excerpt::{Ends, Excerpt};
+pub use http::{Gate, Header, Http, HttpRequest, HttpResponse};
 pub use manage::{NewServer, Verified};
 pub use select::is_selector;
 pub use sequence::{Mark, Marks, Piece, Sequence, Splitter, Step};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use directory::prepare as prepare_data_dir;
 pub use error::ConfigError;
-pub use plugins::{GrantsConfig, PluginConfig, PluginLimits};
+pub use plugins::{GrantsConfig, PluginConfig, PluginLimits, check_http_scope};
 
 use sources::{Source, Sources, Unit};
 
@@ -36,6 +36,7 @@ const NAMES: &[(&str, &str)] = &[
     // Accepted and ignored: every change is committed.
     ("SAVE_INTERVAL", "save_interval"),
     ("MCP_ALLOWED_ROOTS", "allowed_roots"),
+    ("MCP_CA_FILE", "ca_file"),
     ("MCP_DAEMON_IDLE_S", "daemon_idle_s"),
     ("LOG_LEVEL", "log_level"),
     ("MCP_DEBUG", "debug"),
@@ -74,6 +75,8 @@ pub struct Settings {
     pub history_retention: Duration,
     /// Where local and remote paths must lie; empty is everywhere. `MCP_ALLOWED_ROOTS`.
     pub allowed_roots: Vec<PathBuf>,
+    /// Certificate authorities that are trusted beside the system's, PEM. `MCP_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
     /// How long a daemon stays without clients and work; `None` is for ever. `MCP_DAEMON_IDLE_S`.
     pub daemon_idle: Option<Duration>,
     /// A `tracing` filter. `LOG_LEVEL`, `MCP_DEBUG`.
@@ -101,6 +104,7 @@ impl Settings {
             "keep_alive_interval_seconds": seconds(self.keep_alive_interval),
             "max_queue_size": self.max_queue_size,
             "history_retention_seconds": self.history_retention.as_secs_f64(),
+            "ca_file": self.ca_file,
             "daemon_idle_seconds": seconds(self.daemon_idle),
             "log_level": self.log_level,
             "master_key": if self.master_key.is_some() { "MCP_MASTER_KEY" } else { "key file" },
@@ -123,6 +127,7 @@ impl Settings {
             ("HISTORY_RETENTION", format!("{:?}", self.history_retention)),
             ("MCP_ALLOWED_ROOTS", format!("{:?}", self.allowed_roots)),
             ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
+            ("MCP_CA_FILE", format!("{:?}", self.ca_file)),
             ("LOG_LEVEL", self.log_level.clone()),
             ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
             ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
@@ -187,6 +192,7 @@ impl Settings {
             max_queue_size: sources.count("MAX_QUEUE_SIZE", 1000)?,
             history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
             allowed_roots: roots(&sources, home(env)),
+            ca_file: sources.text("MCP_CA_FILE").map(|path| expand(&path, home(env))),
             daemon_idle: sources.limit(&[("MCP_DAEMON_IDLE_S", Seconds)], seconds(300))?,
             log_level: sources.log_filter("LOG_LEVEL", default_filter)?,
             master_key: sources.text("MCP_MASTER_KEY"),

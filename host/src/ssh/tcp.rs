@@ -1,9 +1,8 @@
-//! The TCP connection below SSH: addresses tried one after the other, and a stream that is counted and acknowledges fast.
+//! The TCP connection below SSH: a stream that is counted, acknowledges fast and can be cut.
 //!
-//! Not the deadline of the whole: that is the caller's.
+//! Not how it comes to be: that is `net`.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use russh::ChannelStream;
 use russh::client::Msg;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// One address gets at least this long before the next is tried.
-const MIN_PER_ADDRESS: Duration = Duration::from_millis(2500);
 /// Reads for which acknowledgements are sent at once. Set-up and the first command are ping-pong, where a delayed
 /// acknowledgement costs up to 40 ms; afterwards it makes no difference and the system call is saved.
 const QUICK_READS: u64 = 64;
@@ -44,48 +40,6 @@ impl Traffic {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
-/// The host's addresses, without duplicates, in the resolver's order (RFC 6724).
-pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    // People write IPv6 addresses with brackets, too.
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let mut addresses = Vec::new();
-    for address in tokio::net::lookup_host((host, port)).await? {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    }
-    Ok(addresses)
-}
-
-/// Connects to the first address that answers. Each but the last gets its share of the time that is left, so that one dead
-/// address of several does not use it all.
-pub async fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = (left / (addresses.len() - index).max(1) as u32).max(MIN_PER_ADDRESS.min(left));
-        match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                prepare(&stream)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    // A command is a few small packets in each direction: waiting to fill one costs 40 ms each.
-    stream.set_nodelay(true)?;
-    // Below SSH's own keep-alive, for connections that have none.
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))
 }
 
 /// A stream that is counted and can be cut from outside.

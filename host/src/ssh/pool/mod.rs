@@ -5,25 +5,27 @@
 mod channel;
 mod places;
 mod spare;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::channel::Trouble;
+use self::channel::{Opened, Purpose, Trouble};
 pub use self::places::Place;
 use self::places::{Connection, Grant, Opening, Places};
 pub use self::spare::Next;
 use self::spare::Spare;
+pub use self::stats::{ConnectionStats, ServerStats};
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
+use super::forwarded::Forwarded;
 use super::host_key::HostKeys;
 use super::lease::Lease;
 use super::session::{self, Session};
@@ -105,34 +107,6 @@ impl Connection for Session {
     }
 }
 
-/// One server's part of [`Pool::stats`].
-#[derive(Clone, Debug, Serialize)]
-pub struct ServerStats {
-    pub alias: String,
-    pub connections: Vec<ConnectionStats>,
-    /// Calls that wait for a place.
-    pub waiting: usize,
-    pub max_connections: usize,
-}
-
-/// One connection.
-#[derive(Clone, Debug, Serialize)]
-pub struct ConnectionStats {
-    /// In use now.
-    pub channels: usize,
-    /// Opened ahead for the next calls.
-    pub ready: usize,
-    /// How many channels it is given at most, as far as learned.
-    pub capacity: usize,
-    pub age_s: u64,
-    /// Absent while a channel is in use.
-    pub idle_s: Option<u64>,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// `ok`, `off` or `dead`.
-    pub keep_alive: &'static str,
-}
-
 impl Pool {
     pub fn new(settings: PoolSettings, keys: HostKeys) -> Self {
         Pool(Arc::new(Inner {
@@ -173,9 +147,43 @@ impl Pool {
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
     {
+        let Opened { at, channel, place } = self.open_channel(alias, target, Purpose::Session, call).await?;
+        Ok(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.next_after))
+    }
+
+    /// Has the server connect to a host as it knows it, over a connection to `alias` as [`channel`](Pool::channel) makes it.
+    /// A server that does not connect is [`SshError::Forward`].
+    pub async fn forward<F, T>(
+        &self,
+        alias: &str,
+        target: F,
+        host: &str,
+        port: u16,
+        call: &Call,
+    ) -> Result<Forwarded, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let purpose = Purpose::Tcp { host: host.to_owned(), port };
+        let Opened { channel, place, .. } = self.open_channel(alias, target, purpose, call).await?;
+        Ok(Forwarded::new(channel, place))
+    }
+
+    async fn open_channel<F, T>(
+        &self,
+        alias: &str,
+        target: F,
+        purpose: Purpose,
+        call: &Call,
+    ) -> Result<Opened, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
         let mut attempts = 1;
         loop {
-            match self.try_channel(alias, &target, call).await {
+            match self.try_channel(alias, &target, &purpose, call).await {
                 Err(error) if attempts < ATTEMPTS && is_passing(&error) => {
                     // Calls that failed together don't come back together.
                     let pause = RETRY_PAUSE * 3u32.pow(attempts - 1);
@@ -192,7 +200,13 @@ impl Pool {
         }
     }
 
-    async fn try_channel<F, T>(&self, alias: &str, target: &F, call: &Call) -> Result<Lease, SshError>
+    async fn try_channel<F, T>(
+        &self,
+        alias: &str,
+        target: &F,
+        purpose: &Purpose,
+        call: &Call,
+    ) -> Result<Opened, SshError>
     where
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
@@ -216,9 +230,10 @@ impl Pool {
             };
             let at = places.endpoint();
             let fresh = place.fresh;
-            match channel::open(&at, place, &bounds, &self.0).await {
-                Ok(lease) => return Ok(lease),
+            match channel::open(&at, place, purpose, &bounds, &self.0).await {
+                Ok(opened) => return Ok(opened),
                 Err(Trouble::Out(error)) => return Err(error),
+                Err(Trouble::Unreachable(cause)) => return Err(unreachable(alias, purpose, cause)),
                 Err(Trouble::Refused { place, cause }) => {
                     let others = place.refused();
                     tracing::debug!(alias, others, %cause, "the server refused a channel");
@@ -354,32 +369,6 @@ impl Pool {
         places.is_some_and(|places| places.usage().0.iter().any(|link| !link.connection.is_closed()))
     }
 
-    /// Every server that has or had a connection, sorted by alias.
-    pub fn stats(&self) -> Vec<ServerStats> {
-        let servers: Vec<_> = self.servers().iter().map(|(alias, places)| (alias.clone(), places.clone())).collect();
-        let keep_alive = if self.0.settings.keep_alive_interval.is_some() { "ok" } else { "off" };
-        let one = |(alias, places): (String, Arc<Places<Session>>)| {
-            let (links, waiting) = places.usage();
-            let connections = links.into_iter().map(|link| ConnectionStats {
-                channels: link.channels,
-                ready: link.ready,
-                capacity: link.capacity,
-                age_s: link.connection.opened.elapsed().as_secs(),
-                idle_s: link.idle_since.map(|since| since.elapsed().as_secs()),
-                bytes_in: link.connection.traffic.received.load(Ordering::Relaxed),
-                bytes_out: link.connection.traffic.sent.load(Ordering::Relaxed),
-                keep_alive: if link.connection.is_closed() { "dead" } else { keep_alive },
-            });
-            ServerStats {
-                alias,
-                connections: connections.collect(),
-                waiting,
-                max_connections: self.0.settings.max_connections,
-            }
-        };
-        servers.into_iter().map(one).collect()
-    }
-
     /// Says goodbye to every server and ends every task of the pool. Calls that come later are refused.
     pub async fn shutdown(&self) {
         self.0.closed.cancel();
@@ -412,6 +401,16 @@ fn is_passing(error: &SshError) -> bool {
         SshError::Jump { source, .. } => is_passing(source),
         _ => false,
     }
+}
+
+/// The server that we are logged in to does not connect any further.
+fn unreachable(alias: &str, purpose: &Purpose, cause: russh::Error) -> SshError {
+    let (host, port) = match purpose {
+        Purpose::Tcp { host, port } => (host.clone(), *port),
+        Purpose::Session => Default::default(),
+    };
+    let at = Arc::new(Endpoint { alias: host.clone(), host, port });
+    SshError::Forward { at, jump: alias.to_owned(), cause: Arc::new(cause) }
 }
 
 /// Refusals by a connection that has no channel at all.
