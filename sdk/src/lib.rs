@@ -15,6 +15,7 @@
 
 mod arguments;
 mod command;
+pub mod data;
 mod host;
 mod http;
 mod info;
