@@ -4,9 +4,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -53,6 +56,49 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // Below SSH's own keep-alive, for connections that have none.
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))
+}
+
+/// A connection that acknowledges at once what it receives.
+///
+/// A server that writes twice (TLS tickets, then its answer) holds the second back until the first is acknowledged (RFC 896), and
+/// acknowledgements are delayed by up to 40 ms: an exchange of few packets would measure our delay and not the server.
+pub struct Prompt(TcpStream);
+
+impl Prompt {
+    pub fn new(stream: TcpStream) -> Self {
+        let prompt = Prompt(stream);
+        prompt.acknowledge();
+        prompt
+    }
+
+    fn acknowledge(&self) {
+        // The kernel falls back to delaying by itself, so it is told again. It is only about speed: errors don't matter.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&self.0).set_tcp_quickack(true);
+    }
+}
+
+impl AsyncRead for Prompt {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.0).poll_read(cx, buf);
+        // Also while nothing has come: what was sent since has set the kernel back.
+        self.acknowledge();
+        result
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 /// The name of an I/O error as programs know it; the kind where the system gave no number.

@@ -206,6 +206,7 @@ async fn a_certificate_is_verified_and_told_about_with_http_1_and_2() -> Result<
     }
     let cases = [
         (Identity::self_signed()?, "CERT_SELF_SIGNED", "self-signed and not trusted", VALID_UNTIL),
+        (Identity::self_signed_authority()?, "CERT_SELF_SIGNED", "self-signed and not trusted", VALID_UNTIL),
         (authority.expired()?, "CERT_EXPIRED", "expired on 2020-01-02", VALID_BEFORE),
         (authority.of_another_name()?, "CERT_WRONG_NAME", "for another name", VALID_UNTIL),
         (Authority::new("theirs")?.proper()?, "CERT_UNKNOWN_ISSUER", "issuer is not trusted", VALID_UNTIL),
@@ -245,6 +246,50 @@ async fn a_request_goes_out_from_the_server_that_it_names() -> Result<()> {
     assert_eq!(rig.sshd.logins(), 1);
     let audit = std::fs::read_to_string(rig.place.data().join("audit.jsonl"))?;
     ensure!(audit.lines().filter(|line| line.contains(r#""server":"box","action":"http""#)).count() == 3, "{audit}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_is_made_again_for_a_request() -> Result<()> {
+    let web = Web::start().await?;
+    let rig = with_server(&format!("servers = [\"box\"]\n{EVERYTHING}"), Options::default()).await?;
+    let request = || json!({"url": web.url("/ok"), "via": "box"});
+    answer(&rig.client, request()).await?;
+    rig.sshd.sever();
+    assert_eq!(answer(&rig.client, request()).await?["status"], 200);
+    assert_eq!(rig.sshd.logins(), 2);
+    Ok(())
+}
+
+/// A port that does not answer: its queue of connections that nobody accepts is full, so the kernel drops what comes.
+fn deaf_port() -> Result<(std::net::TcpListener, Vec<std::net::TcpStream>)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut waiting = Vec::new();
+    while waiting.len() < 10_000 {
+        match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            Ok(stream) => waiting.push(stream),
+            Err(_) => return Ok((listener, waiting)),
+        }
+    }
+    anyhow::bail!("the queue of {address} is never full")
+}
+
+#[tokio::test]
+async fn a_place_that_does_not_answer_is_told_apart_from_a_server_that_does_not() -> Result<()> {
+    let rig = with_server(&format!("servers = [\"box\"]\n{EVERYTHING}"), Options::default()).await?;
+    let (listener, _waiting) = deaf_port()?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    for via in [None, Some("box")] {
+        let request = json!({"url": url, "via": via, "timeout_ms": 1500});
+        let problem = send(&rig.client, request).await?.problem("CONNECTION_FAILED")?;
+        problem.at("connect")?;
+        problem.names(&["timed out after 1."])?;
+        assert_eq!((&problem.details["reason"], &problem.details["subject"]), (&json!("ETIMEDOUT"), &json!("target")));
+    }
+    // The way there is good, and was not given up.
+    rig.exec("true").await?.ok()?;
+    assert_eq!(rig.sshd.logins(), 1);
     Ok(())
 }
 

@@ -91,7 +91,7 @@ fn tls_words(error: &rustls::Error, certificate: Option<&Certificate>) -> String
             let from = certificate.map_or_else(|| "later".to_owned(), |certificate| certificate.not_before.to_string());
             format!("the certificate is not valid before {from}")
         }
-        (CertificateError::UnknownIssuer, _) if certificate.is_some_and(|certificate| certificate.self_issued) => {
+        (cause, _) if is_self_signed(cause, certificate) => {
             "the certificate is self-signed and not trusted here".to_owned()
         }
         (CertificateError::UnknownIssuer, _) => {
@@ -103,6 +103,13 @@ fn tls_words(error: &rustls::Error, certificate: Option<&Certificate>) -> String
         }
         (cause, _) => format!("the certificate is not accepted: {cause}"),
     }
+}
+
+/// Whether what is wrong is that the certificate vouches for itself. One that `openssl req -x509` makes is an authority's by its
+/// own words, and refused as such before anybody asks who signed it; the library has no name for that.
+fn is_self_signed(cause: &CertificateError, certificate: Option<&Certificate>) -> bool {
+    certificate.is_some_and(|certificate| certificate.self_issued)
+        && matches!(cause, CertificateError::UnknownIssuer | CertificateError::Other(_))
 }
 
 impl HttpError {
@@ -167,9 +174,7 @@ impl HttpError {
                 rustls::Error::InvalidCertificate(cause) => match cause {
                     CertificateError::Expired | CertificateError::ExpiredContext { .. } => "CERT_EXPIRED",
                     CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "CERT_NOT_YET_VALID",
-                    CertificateError::UnknownIssuer if certificate.as_ref().is_some_and(|found| found.self_issued) => {
-                        "CERT_SELF_SIGNED"
-                    }
+                    cause if is_self_signed(cause, certificate.as_ref()) => "CERT_SELF_SIGNED",
                     CertificateError::UnknownIssuer => "CERT_UNKNOWN_ISSUER",
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                         "CERT_WRONG_NAME"
@@ -205,6 +210,10 @@ impl HttpError {
                 rustls::Error::InvalidCertificate(
                     CertificateError::Expired | CertificateError::ExpiredContext { .. },
                 ) => "Renew the certificate.",
+                rustls::Error::InvalidCertificate(CertificateError::Other(_)) => {
+                    "Give the service a certificate that an authority has signed, which may be your own (MCP_CA_FILE). One that \
+                     is itself an authority's (CA:TRUE) is not accepted."
+                }
                 rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                     "If it is meant to be so, the operator can trust its authority: MCP_CA_FILE names a PEM file."
                 }

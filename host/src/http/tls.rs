@@ -45,6 +45,11 @@ impl Tls {
         Tls(Arc::new(Inner { ca_file, verifier: OnceCell::new() }))
     }
 
+    /// Reads the authorities, if that was not done yet. Fails when a handshake would.
+    pub async fn ready(&self) -> Result<(), HttpError> {
+        self.0.verifier.get_or_try_init(|| self.load()).await.map(|_| ())
+    }
+
     /// Shakes hands with the server that `target` names, which has to prove that it is that one.
     pub async fn connect<S: Stream>(&self, stream: S, target: &Target) -> Result<Secured<S>, HttpError> {
         let verifier = self.0.verifier.get_or_try_init(|| self.load()).await?.clone();

@@ -38,6 +38,7 @@ impl Report {
         let (up, down, errors) = (count(Status::Up), count(Status::Down), count(Status::Error));
         let from = server.as_deref().map_or_else(String::new, |server| format!(" as seen from {server}"));
         let mut text = match (down, errors) {
+            (0, 0) if up == 1 => format!("the only API is UP{from}"),
             (0, 0) => format!("all {up} APIs are UP{from}"),
             (down, 0) => format!("{down} of {} APIs are DOWN{from}", checks.len()),
             (0, errors) => format!("{errors} of {} APIs could not be checked{from}", checks.len()),

@@ -77,6 +77,15 @@ impl Identity {
         Ok(Identity { certificate: certificate.der().clone(), key: key.serialize_der() })
     }
 
+    /// The same as `openssl req -x509` makes it: an authority's own.
+    pub fn self_signed_authority() -> Result<Identity> {
+        let key = KeyPair::generate()?;
+        let mut params = params("self", HERE, 2090)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key)?;
+        Ok(Identity { certificate: certificate.der().clone(), key: key.serialize_der() })
+    }
+
     pub(super) fn acceptor(&self, h2: bool) -> Result<TlsAcceptor> {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -46,6 +46,13 @@ impl Http {
 
     /// Sends a request and follows as many redirects as it allows. An answer of any status is an answer.
     pub async fn send(&self, call: &Call, request: HttpRequest, gate: &impl Gate) -> Result<HttpResponse, Problem> {
+        // The job is on disk before anything is looked up or connected to, and what is ours to do is done before the clock starts:
+        // how long it takes is no news about the other side.
+        call.recorded.wait().await?;
+        if request.target.is_tls() {
+            // Should it fail, the handshake says so.
+            let _ = self.0.tls.ready().await;
+        }
         let bounds = Bounds::new(request.timeout, call.deadline, call.cancel.clone());
         // For the way through SSH, which knows calls and not requests.
         let call = Call { deadline: Some(bounds.deadline()), ..call.clone() };
@@ -91,7 +98,6 @@ impl Http {
                 let stream = self.0.servers.forward(call, server, target.bare_host(), target.port()).await;
                 let stream = stream.map_err(|error| beyond(error, server, &place, bounds))?;
                 timings.connect = started.elapsed();
-                call.recorded.wait().await?;
                 http::exchange(stream, target, message, max_body, tls, bounds, timings).await
             }
             None => {
@@ -111,10 +117,9 @@ impl Http {
                 let started = Instant::now();
                 let connect = net::connect(&addresses, bounds.deadline());
                 let stream = bounds.step(&place, http::Step::Connect, connect).await.map_err(at_target)?;
-                let stream = stream.map_err(|cause| at_target(HttpError::Connect { place: place.clone(), cause }))?;
+                let stream = stream.map_err(|cause| at_target(unconnected(&place, cause, bounds)))?;
                 timings.connect = started.elapsed();
-                call.recorded.wait().await?;
-                http::exchange(stream, target, message, max_body, tls, bounds, timings).await
+                http::exchange(net::Prompt::new(stream), target, message, max_body, tls, bounds, timings).await
             }
         };
         answer.map_err(at_target)
@@ -169,6 +174,15 @@ fn at_target(error: HttpError) -> Problem {
     if ours { problem } else { problem.detail("subject", "target") }
 }
 
+/// Nobody accepted the connection. Which address used up the time does not matter, so running out of it has one name.
+fn unconnected(place: &str, cause: std::io::Error, bounds: &Bounds) -> HttpError {
+    let place = place.to_owned();
+    if cause.kind() == std::io::ErrorKind::TimedOut {
+        return HttpError::Timeout { place, step: http::Step::Connect, after: bounds.elapsed(), status: None };
+    }
+    HttpError::Connect { place, cause }
+}
+
 /// The server does not connect further, or is itself not to be reached.
 fn beyond(error: SshError, server: &str, place: &str, bounds: &Bounds) -> Problem {
     let place = place.to_owned();
@@ -189,8 +203,8 @@ fn beyond(error: SshError, server: &str, place: &str, bounds: &Bounds) -> Proble
 
 /// With the facts that every problem of a request has.
 fn told(problem: Problem, next: &Next, bounds: &Bounds) -> Problem {
-    let elapsed = bounds.elapsed().as_secs_f64() * 1000.0;
-    let mut problem = problem.detail("url", next.target.to_string()).detail("elapsed_ms", elapsed);
+    let tenths = (bounds.elapsed().as_secs_f64() * 10_000.0).round();
+    let mut problem = problem.detail("url", next.target.to_string()).detail("elapsed_ms", tenths / 10.0);
     if next.redirects > 0 {
         problem.message.push_str(&format!(" (after {} redirects)", next.redirects));
         problem = problem.detail("redirects", next.redirects);
