@@ -19,6 +19,8 @@ pub mod jobs;
 pub mod capability;
 /// The other wire: HTTP requests over any stream, and TLS below them.
 pub mod http;
+/// Files from one place to another, over SFTP.
+pub mod sftp;
 /// The wire: sessions, logins, host keys, the pool.
 pub mod ssh;
 /// TCP on this machine: names, addresses, connections.

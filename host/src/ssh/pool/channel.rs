@@ -22,9 +22,9 @@ use crate::ssh::session::Session;
 /// A connection that does not answer a channel open within this time gets no more of them.
 pub const CHANNEL_LIMIT: Duration = Duration::from_secs(15);
 
-/// What a channel is for.
+/// Which channel.
 #[derive(Clone, Debug)]
-pub enum Purpose {
+pub enum Wanted {
     /// A command (RFC 4254, 6.1).
     Session,
     /// A connection of the server's to another place (RFC 4254, 7.2).
@@ -58,20 +58,20 @@ pub struct Opened {
 pub async fn open(
     at: &Arc<Endpoint>,
     mut place: Place<Session>,
-    purpose: &Purpose,
+    wanted: &Wanted,
     bounds: &Bounds,
     pool: &Inner,
 ) -> Result<Opened, Trouble> {
     let session = place.connection().clone();
-    if matches!(purpose, Purpose::Tcp { .. }) && !session.was_heard_within(pool.settings.trusted_silence) {
+    if matches!(wanted, Wanted::Tcp { .. }) && !session.was_heard_within(pool.settings.trusted_silence) {
         place = answers(at, place, bounds).await?;
     }
     // One that was opened ahead is for a command; it stays with the place.
-    let spare = if matches!(purpose, Purpose::Session) { place.spare.take() } else { None };
+    let spare = if matches!(wanted, Wanted::Session) { place.spare.take() } else { None };
     let (silence, next_after) = (pool.settings.trusted_silence, pool.settings.next_after);
-    let asked = purpose.clone();
+    let asked = wanted.clone();
     let open = Box::pin(async move {
-        if let Purpose::Tcp { host, port } = asked {
+        if let Wanted::Tcp { host, port } = asked {
             return session.open_tcp(&host, port).await;
         }
         if let Some(spare) = spare
@@ -83,9 +83,9 @@ pub async fn open(
     });
     let mut pending = Pending { at: at.clone(), parts: Some((open, place)), tracker: pool.tracker.clone(), next_after };
     // How long a server takes to connect further says nothing of the connection to itself.
-    let (limit, step) = match purpose {
-        Purpose::Session => (bounds.within(CHANNEL_LIMIT), Step::Channel),
-        Purpose::Tcp { .. } => (bounds.clone(), Step::Forward),
+    let (limit, step) = match wanted {
+        Wanted::Session => (bounds.within(CHANNEL_LIMIT), Step::Channel),
+        Wanted::Tcp { .. } => (bounds.clone(), Step::Forward),
     };
     let opened = match limit.step(at, step, pending.wait()).await {
         Ok(opened) => opened,
@@ -106,12 +106,12 @@ pub async fn open(
     match opened {
         // Only sessions tell how many of them the server allows.
         Ok(channel) => {
-            if matches!(purpose, Purpose::Session) {
+            if matches!(wanted, Wanted::Session) {
                 place.succeeded();
             }
             Ok(Opened { at: at.clone(), channel, place })
         }
-        Err(cause @ russh::Error::ChannelOpenFailure(_)) if matches!(purpose, Purpose::Tcp { .. }) => {
+        Err(cause @ russh::Error::ChannelOpenFailure(_)) if matches!(wanted, Wanted::Tcp { .. }) => {
             Err(Trouble::Unreachable(cause))
         }
         Err(cause @ russh::Error::ChannelOpenFailure(_)) => Err(Trouble::Refused { place, cause }),

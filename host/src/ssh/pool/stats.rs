@@ -1,4 +1,4 @@
-//! The pool as diagnostics show it. Read-only: nothing here changes who gets which connection.
+//! What the pool tells about itself.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::places::Places;
-use super::{Pool, Session};
+use super::{Pool, Purpose};
+use crate::ssh::session::Session;
 
 /// One server's part of [`Pool::stats`].
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerStats {
     pub alias: String,
+    pub purpose: Purpose,
     pub connections: Vec<ConnectionStats>,
     /// Calls that wait for a place.
     pub waiting: usize,
@@ -39,9 +41,9 @@ pub struct ConnectionStats {
 impl Pool {
     /// Every server that has or had a connection, sorted by alias.
     pub fn stats(&self) -> Vec<ServerStats> {
-        let servers: Vec<_> = self.servers().iter().map(|(alias, places)| (alias.clone(), places.clone())).collect();
+        let servers: Vec<_> = self.servers().iter().map(|(key, places)| (key.clone(), places.clone())).collect();
         let keep_alive = if self.0.settings.keep_alive_interval.is_some() { "ok" } else { "off" };
-        let one = |(alias, places): (String, Arc<Places<Session>>)| {
+        let one = |((alias, purpose), places): ((String, Purpose), Arc<Places<Session>>)| {
             let (links, waiting) = places.usage();
             let connections = links.into_iter().map(|link| ConnectionStats {
                 channels: link.channels,
@@ -53,12 +55,7 @@ impl Pool {
                 bytes_out: link.connection.traffic.sent.load(Ordering::Relaxed),
                 keep_alive: if link.connection.is_closed() { "dead" } else { keep_alive },
             });
-            ServerStats {
-                alias,
-                connections: connections.collect(),
-                waiting,
-                max_connections: self.0.settings.max_connections,
-            }
+            ServerStats { alias, purpose, connections: connections.collect(), waiting, max_connections: places.max() }
         };
         servers.into_iter().map(one).collect()
     }
