@@ -17,10 +17,14 @@ pub mod plugins;
 pub mod jobs;
 /// The choke point: servers as the rest of the program sees them.
 pub mod capability;
+/// The other wire: HTTP requests over any stream, and TLS below them.
+pub mod http;
 /// Files from one place to another, over SFTP.
 pub mod sftp;
 /// The wire: sessions, logins, host keys, the pool.
 pub mod ssh;
+/// TCP on this machine: names, addresses, connections.
+pub mod net;
 /// Our own log: to standard error, and to a file that `task_logs` reads.
 pub mod logs;
 /// What was done to whom on whose behalf, a line each.

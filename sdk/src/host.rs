@@ -1,4 +1,4 @@
-//! What a tool can reach: servers, commands on them, settings, progress, the log, what it keeps between calls.
+//! What a tool can reach: servers, commands on them, HTTP, settings, progress, the log, what it keeps between calls.
 //!
 //! Tool code takes a `&dyn Host`. On wasm32 that is the contract's imports, in a unit test it is [`Mock`](crate::mock::Mock).
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Command, Finished, Problem};
+use crate::{Command, Finished, HttpRequest, HttpResponse, Problem};
 
 /// A server of the inventory, without credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,12 @@ pub trait Host {
 
     /// Runs up to 32 commands at the same time: about one round trip. The answers have the commands' order.
     fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>>;
+
+    /// Sends an HTTP request and waits for the answer, of whatever status.
+    fn http_send(&self, request: HttpRequest) -> Result<HttpResponse, Problem>;
+
+    /// Sends up to 32 requests at the same time. The answers have the requests' order.
+    fn http_send_all(&self, requests: Vec<HttpRequest>) -> Vec<Result<HttpResponse, Problem>>;
 
     /// The value of a key of the plugin's own, if it has one.
     fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, Problem>;

@@ -15,7 +15,9 @@
 
 mod arguments;
 mod command;
+pub mod data;
 mod host;
+mod http;
 mod info;
 pub mod mock;
 mod output;
@@ -28,6 +30,7 @@ pub mod wasm;
 
 pub use command::{Command, Finished};
 pub use host::{Host, Level, Server};
+pub use http::{HeaderValue, HttpRequest, HttpResponse, Timings};
 pub use info::{Annotations, Execution, PluginInfo, ToolSpec, Want};
 pub use output::{Answer, Output};
 pub use plugin::{Description, NoArguments, Plugin, Tool, call, describe};
@@ -40,7 +43,8 @@ pub use {schemars, serde, serde_json};
 /// plugin needs no dependency on schemars, only on serde.
 pub mod prelude {
     pub use crate::{
-        Command, Description, Finished, Host, Level, NoArguments, Output, Plugin, Problem, Server, Tool, export,
+        Command, Description, Finished, Host, HttpRequest, HttpResponse, Level, NoArguments, Output, Plugin, Problem,
+        Server, Tool, export,
     };
     pub use schemars::{self, JsonSchema};
     pub use serde::{Deserialize, Serialize};

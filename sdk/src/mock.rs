@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::http::HeaderValue;
 use crate::output::Answer;
-use crate::{Command, Finished, Host, Level, Plugin, Problem, Server};
+use crate::{Command, Finished, Host, HttpRequest, HttpResponse, Level, Plugin, Problem, Server};
 
 /// A report of progress: done, total, message.
 pub type Reported = (f64, Option<f64>, Option<String>);
@@ -18,11 +19,13 @@ pub type Reported = (f64, Option<f64>, Option<String>);
 pub struct Mock {
     servers: Vec<Server>,
     answers: BTreeMap<String, Result<Finished, Problem>>,
+    responses: BTreeMap<String, Result<HttpResponse, Problem>>,
     settings: Map<String, Value>,
     kept: RefCell<BTreeMap<String, Vec<u8>>>,
     secrets: RefCell<BTreeMap<String, String>>,
     cancelled: Cell<bool>,
     commands: RefCell<Vec<(String, Command)>>,
+    requests: RefCell<Vec<HttpRequest>>,
     round_trips: Cell<usize>,
     reports: RefCell<Vec<Reported>>,
     lines: RefCell<Vec<(Level, String)>>,
@@ -64,6 +67,18 @@ impl Mock {
         self
     }
 
+    /// The request is answered. `line` is the request as it displays itself: `GET https://example.org/ via web`.
+    pub fn responds(mut self, line: impl ToString, response: HttpResponse) -> Self {
+        self.responses.insert(line.to_string(), Ok(response));
+        self
+    }
+
+    /// The request is not answered.
+    pub fn does_not_respond(mut self, line: impl ToString, problem: Problem) -> Self {
+        self.responses.insert(line.to_string(), Err(problem));
+        self
+    }
+
     /// The operator's settings; anything but an object is taken as none.
     pub fn settings(mut self, settings: Value) -> Self {
         self.settings = settings.as_object().cloned().unwrap_or_default();
@@ -101,7 +116,12 @@ impl Mock {
         self.commands.borrow().clone()
     }
 
-    /// How often a server was asked: an `exec_all` counts once.
+    /// The requests that were sent, in order.
+    pub fn requests(&self) -> Vec<HttpRequest> {
+        self.requests.borrow().clone()
+    }
+
+    /// How often something outside was asked: an `exec_all` or `http_send_all` counts once.
     pub fn round_trips(&self) -> usize {
         self.round_trips.get()
     }
@@ -114,6 +134,30 @@ impl Mock {
     /// The lines that were logged, in order.
     pub fn lines(&self) -> Vec<(Level, String)> {
         self.lines.borrow().clone()
+    }
+
+    /// Secrets are named, not shown: a name that is not kept is the problem that the host would make of it.
+    fn respond(&self, request: HttpRequest) -> Result<HttpResponse, Problem> {
+        let line = request.to_string();
+        self.requests.borrow_mut().push(request.clone());
+        if let Some(server) = &request.via {
+            self.server(server)?;
+        }
+        let in_headers = request.headers.iter().filter_map(|(_, value)| match value {
+            HeaderValue::Secret { name, .. } => Some(name),
+            HeaderValue::Plain(_) => None,
+        });
+        for name in in_headers.chain(request.basic_auth.as_ref().map(|(_, name)| name)) {
+            if !self.secrets.borrow().contains_key(name) {
+                return Err(Problem::invalid(format!("the plugin keeps no secret named {name:?}")));
+            }
+        }
+        self.responses.get(&line).cloned().unwrap_or_else(|| {
+            let known: Vec<String> = self.responses.keys().map(|line| format!("  {line}")).collect();
+            let known = if known.is_empty() { "  (none)".to_owned() } else { known.join("\n") };
+            let message = format!("the mock host has no answer for\n  {line}\nit has answers for\n{known}");
+            Err(Problem::new("INTERNAL", message))
+        })
     }
 
     fn run(&self, server: &str, command: Command) -> Result<Finished, Problem> {
@@ -148,6 +192,16 @@ impl Host for Mock {
     fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>> {
         self.round_trips.set(self.round_trips.get() + 1);
         commands.into_iter().map(|command| self.run(server, command)).collect()
+    }
+
+    fn http_send(&self, request: HttpRequest) -> Result<HttpResponse, Problem> {
+        self.round_trips.set(self.round_trips.get() + 1);
+        self.respond(request)
+    }
+
+    fn http_send_all(&self, requests: Vec<HttpRequest>) -> Vec<Result<HttpResponse, Problem>> {
+        self.round_trips.set(self.round_trips.get() + 1);
+        requests.into_iter().map(|request| self.respond(request)).collect()
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, Problem> {

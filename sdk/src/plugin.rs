@@ -59,6 +59,12 @@ impl Description {
         self.wants("sudo", line, reason)
     }
 
+    /// Wants to send requests: a method or `*`; a host, a glob or either with `:PORT`; then each of `private`, `loopback` and
+    /// `link-local` that is to be reached beside public addresses.
+    pub fn wants_http(self, scope: &[&str], reason: &str) -> Self {
+        self.wants("http", scope, reason)
+    }
+
     /// Wants any capability of the contract.
     pub fn wants(mut self, capability: &str, scope: &[&str], reason: &str) -> Self {
         self.wants.push(Want {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::{Command, Finished, Host, Level, Plugin, Problem, Server, info};
+use crate::{
+    Command, Finished, HeaderValue, Host, HttpRequest, HttpResponse, Level, Plugin, Problem, Server, Timings, info,
+};
 use bindings::exports::orchestrator::plugin::tools;
 use bindings::orchestrator::plugin as host;
 use host::types;
@@ -63,6 +65,16 @@ impl Host for Imports {
         let commands: Vec<host::ssh::Command> = commands.into_iter().map(Into::into).collect();
         let ended = host::ssh::exec_all(server, &commands);
         ended.into_iter().map(|one| one.map(Finished::from).map_err(Problem::from)).collect()
+    }
+
+    fn http_send(&self, request: HttpRequest) -> Result<HttpResponse, Problem> {
+        host::http::send(&request.into()).map(HttpResponse::from).map_err(Problem::from)
+    }
+
+    fn http_send_all(&self, requests: Vec<HttpRequest>) -> Vec<Result<HttpResponse, Problem>> {
+        let requests: Vec<host::http::Request> = requests.into_iter().map(Into::into).collect();
+        let answers = host::http::send_all(&requests);
+        answers.into_iter().map(|one| one.map(HttpResponse::from).map_err(Problem::from)).collect()
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>, Problem> {
@@ -163,7 +175,55 @@ impl From<Command> for host::ssh::Command {
             env: command.env,
             stdin: command.stdin,
             sudo: command.sudo,
-            timeout_ms: command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            timeout_ms: command.timeout.map(milliseconds),
+        }
+    }
+}
+
+/// Milliseconds as the contract counts them.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<HttpRequest> for host::http::Request {
+    fn from(request: HttpRequest) -> Self {
+        let value = |value| match value {
+            HeaderValue::Plain(text) => host::http::Value::Plain(text),
+            HeaderValue::Secret { prefix, name } => host::http::Value::Secret(host::http::SecretRef { prefix, name }),
+        };
+        host::http::Request {
+            method: request.method,
+            url: request.url,
+            headers: request.headers.into_iter().map(|(name, text)| (name, value(text))).collect(),
+            basic_auth: request.basic_auth.map(|(user, password)| host::http::Basic { user, password }),
+            body: request.body,
+            timeout_ms: request.timeout.map(milliseconds),
+            via: request.via,
+            redirects: request.redirects,
+            max_body: request.max_body,
+        }
+    }
+}
+
+impl From<host::http::Response> for HttpResponse {
+    fn from(response: host::http::Response) -> Self {
+        let timings = response.timings;
+        HttpResponse {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+            body_truncated: response.body_truncated,
+            url: response.url,
+            redirects: response.redirects,
+            http_version: response.http_version,
+            certificate_not_after: response.certificate_not_after,
+            timings: Timings {
+                resolve_ms: timings.resolve_ms,
+                connect_ms: timings.connect_ms,
+                tls_ms: timings.tls_ms,
+                first_byte_ms: timings.first_byte_ms,
+                total_ms: timings.total_ms,
+            },
         }
     }
 }

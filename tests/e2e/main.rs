@@ -32,6 +32,7 @@ mod daemon;
 mod detached;
 mod handshake;
 mod plugins;
+mod http;
 mod api;
 mod readme_plugin;
 mod fail2ban;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Rig, alone, repository};
 
 /// The folder of the built guests: `ORCHESTRATOR_GUESTS`, else where `cargo xtask build --guests` puts them.
-fn guest(name: &str) -> Result<PathBuf> {
+pub fn guest(name: &str) -> Result<PathBuf> {
     let folder =
         std::env::var_os("ORCHESTRATOR_GUESTS").map_or_else(|| repository().join("target/guests"), PathBuf::from);
     let path = folder.join(format!("{name}.wasm"));

@@ -16,6 +16,8 @@ pub mod embedded;
 pub mod lab;
 /// A TCP proxy that delays what it passes on.
 pub mod far;
+/// An HTTP server inside this process, with certificates of every kind.
+pub mod web;
 /// An MCP client that looks at every byte.
 pub mod client;
 /// What a result of a tool call is, and whether it is what the tool promised.

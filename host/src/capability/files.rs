@@ -73,12 +73,12 @@ impl Servers {
         };
         let act = async {
             match upload {
-                Some(target) => self.audited(call, target, "upload", Some(what.clone()), act, failures).await,
+                Some(target) => self.audited(call, Some(target), "upload", Some(what.clone()), act, failures).await,
                 None => act.await,
             }
         };
         match download {
-            Some(source) => self.audited(call, source, "download", Some(what.clone()), act, failures).await,
+            Some(source) => self.audited(call, Some(source), "download", Some(what.clone()), act, failures).await,
             None => act.await,
         }
     }
@@ -128,9 +128,9 @@ fn describe(pairs: &[Pair], options: Options) -> String {
 }
 
 /// As an exit code would say it: 1 if anything failed.
-fn failures(outcomes: &Outcomes) -> Option<u32> {
+fn failures(outcomes: &Outcomes) -> Option<String> {
     let failed = |outcome: &Result<Outcome, FileError>| !outcome.as_ref().is_ok_and(|outcome| outcome.failures == 0);
-    outcomes.iter().any(failed).then_some(1)
+    outcomes.iter().any(failed).then(|| "exit 1".to_owned())
 }
 
 /// The way to one server for one call.

@@ -108,7 +108,7 @@ impl Servers {
         };
         // Somebody wants to know now, however often it failed before.
         self.parts().pool.forgive(alias);
-        let lease = self.audited(call, alias, "verify", None, connect, |_| None).await?;
+        let lease = self.audited(call, Some(alias), "verify", None, connect, |_| None).await?;
         let key = lease.server_key().ok_or_else(|| Problem::internal("a connection without a host key"))?;
         Ok(Verified {
             fingerprint: key.fingerprint.clone(),
@@ -132,7 +132,7 @@ impl Servers {
                 vouched.map_err(|error| Problem::internal(format!("known_hosts was not written: {error}")))?;
             written.then_some(()).ok_or_else(|| Problem::invalid("no server has shown this host key lately"))
         };
-        self.audited(call, place, "trust", Some(line.to_owned()), vouch, |()| None).await
+        self.audited(call, Some(place), "trust", Some(line.to_owned()), vouch, |()| None).await
     }
 
     /// The server of that name, or `SERVER_NOT_FOUND` with the nearest known alias in the hint.

@@ -1,4 +1,4 @@
-//! The choke point: every command that reaches a server passes here, whoever asks for it.
+//! The choke point: every command that reaches a server and every HTTP request passes here, whoever asks for it.
 //!
 //! An alias is resolved once, the audit line is written, the deadline and the cancel token are obeyed.
 //! Not how a server is reached: that is the wire's business.
@@ -6,6 +6,7 @@
 mod command;
 mod detached;
 mod excerpt;
+mod http;
 mod manage;
 mod select;
 mod sequence;
@@ -21,6 +22,7 @@ pub use command::{Argv, Captured, Finished, Shell};
 pub use detached::{DetachedPlace, Exit, Follow, Launch, StartError, State};
 pub use excerpt::{Ends, Excerpt};
 pub use files::{Pair, Place};
+pub use http::{Gate, Header, Http, HttpRequest, HttpResponse};
 pub use manage::{NewServer, Verified};
 pub use select::is_selector;
 pub use sequence::{Mark, Marks, Piece, Sequence, Splitter, Step};

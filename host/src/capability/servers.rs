@@ -15,7 +15,7 @@ use crate::error::Problem;
 use crate::inventory::{Inventory, Server};
 use crate::secrets::Vault;
 use crate::sftp::Commons;
-use crate::ssh::{self, Pool, Purpose, ServerStats};
+use crate::ssh::{self, Forwarded, Pool, Purpose, ServerStats, SshError};
 
 /// What may be told about a server to anybody: never a credential.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +115,8 @@ impl Servers {
         let asked = Some(wire.asked.clone());
         let mut sent = false;
         let done = self.act(call, alias, wire, sink, &mut sent);
-        let exit = self.audited(call, alias, "exec", asked, done, |exit| exit.code).await?;
+        let code = |exit: &ssh::Exit| exit.code.map(|code| format!("exit {code}"));
+        let exit = self.audited(call, Some(alias), "exec", asked, done, code).await?;
         Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
     }
 
@@ -142,20 +143,26 @@ impl Servers {
         ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
     }
 
-    /// Does something to a server, and writes down that it was done and how it ended.
+    /// Has a server connect to a host as it knows it.
+    pub(super) async fn forward(&self, call: &Call, alias: &str, host: &str, port: u16) -> Result<Forwarded, SshError> {
+        let server = self.find(alias).map_err(|problem| SshError::Target(Box::new(problem)))?;
+        self.0.pool.forward(alias, || self.target(&server), host, port, call).await
+    }
+
+    /// Does something to a server or from here, and writes down that it was done and how it ended.
     pub(super) async fn audited<T>(
         &self,
         call: &Call,
-        alias: &str,
+        alias: Option<&str>,
         action: &str,
         command: Option<String>,
         act: impl Future<Output = Result<T, Problem>>,
-        exit_code: impl FnOnce(&T) -> Option<u32>,
+        result: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, Problem> {
         let (at, started) = (Timestamp::now(), Instant::now());
         let done = act.await;
         let outcome = match &done {
-            Ok(done) => exit_code(done).map_or_else(|| "ok".to_owned(), |code| format!("exit {code}")),
+            Ok(done) => result(done).unwrap_or_else(|| "ok".to_owned()),
             Err(problem) => problem.code.as_str().to_owned(),
         };
         let entry = Entry {
@@ -164,7 +171,7 @@ impl Servers {
             tool: call.tool.to_string(),
             caller: call.caller.to_string(),
             plugin: call.plugin.as_deref().map(str::to_owned),
-            server: Some(alias.to_owned()),
+            server: alias.map(str::to_owned),
             action: action.to_owned(),
             command,
             outcome,

@@ -9,8 +9,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
-use crate::capability::Servers;
+use crate::capability::{Http, Servers};
 use crate::config::Settings;
+use crate::http::Tls;
 use crate::inventory::Inventory;
 use crate::jobs::Jobs;
 use crate::logs::Logs;
@@ -53,6 +54,7 @@ impl Program {
             configs: settings.plugins.clone(),
             limits: settings.plugin_limits,
             reserved_tools: Registry::core_names(),
+            http: Http::new(servers.clone(), Tls::new(settings.ca_file.clone())),
             servers: servers.clone(),
             kept,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
+use super::plugins::check_http_scope;
 use super::{ConfigError, DetachConfig, NAMES, PluginConfig, PluginLimits};
 
 /// What stands in the file.
@@ -36,8 +37,8 @@ struct Limits {
 }
 
 const PLUGIN: &[&str] = &["enabled", "settings", "grants"];
-const GRANTS: &[&str] = &["servers", "exec", "sudo"];
 const DETACH: &[&str] = &["servers", "commands"];
+const GRANTS: &[&str] = &["servers", "exec", "sudo", "http"];
 const LIMITS: &[&str] = &["memory_mb", "compute_s"];
 
 pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
@@ -70,6 +71,12 @@ pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
     }
     check_tables(text, table)?;
     let tables: Tables = toml::from_str(text).map_err(failed)?;
+    for (name, plugin) in &tables.plugins {
+        for scope in plugin.grants.iter().flat_map(|grants| &grants.http) {
+            let wrong = |what: &str| format!("an entry of plugins.{name}.grants {what}");
+            check_http_scope(scope).map_err(|what| ConfigError::Toml { line: None, message: wrong(what) })?;
+        }
+    }
     let limits = plugin_limits(&tables.plugin_limits)?;
     Ok(File { values, plugins: tables.plugins, plugin_limits: limits, detach: tables.detach })
 }

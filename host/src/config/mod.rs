@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use detach::DetachConfig;
 pub use directory::prepare as prepare_data_dir;
 pub use error::ConfigError;
-pub use plugins::{GrantsConfig, PluginConfig, PluginLimits};
+pub use plugins::{GrantsConfig, PluginConfig, PluginLimits, check_http_scope};
 pub use proxy::{Kind as ProxyKind, Proxy};
 
 use sources::{Source, Sources, Unit};
@@ -40,6 +40,7 @@ const NAMES: &[(&str, &str)] = &[
     // Accepted and ignored: every change is committed.
     ("SAVE_INTERVAL", "save_interval"),
     ("MCP_ALLOWED_ROOTS", "allowed_roots"),
+    ("MCP_CA_FILE", "ca_file"),
     ("MCP_DAEMON_IDLE_S", "daemon_idle_s"),
     ("MCP_HOST_KEYS", "host_keys"),
     ("MCP_PROXY", "proxy"),
@@ -99,6 +100,8 @@ pub struct Settings {
     pub history_retention: Duration,
     /// Where local and remote paths must lie; empty is everywhere. `MCP_ALLOWED_ROOTS`.
     pub allowed_roots: Vec<PathBuf>,
+    /// Certificate authorities that are trusted beside the system's, PEM. `MCP_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
     /// How long a daemon stays without clients and work; `None` is for ever. `MCP_DAEMON_IDLE_S`.
     pub daemon_idle: Option<Duration>,
     /// What is done about servers whose host key nobody has vouched for. `MCP_HOST_KEYS`.
@@ -132,6 +135,7 @@ impl Settings {
             "keep_alive_interval_seconds": seconds(self.keep_alive_interval),
             "max_queue_size": self.max_queue_size,
             "history_retention_seconds": self.history_retention.as_secs_f64(),
+            "ca_file": self.ca_file,
             "daemon_idle_seconds": seconds(self.daemon_idle),
             "host_keys": self.host_keys.as_str(),
             "proxy": self.proxy.as_ref().map(Proxy::to_string),
@@ -158,6 +162,7 @@ impl Settings {
             ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
             ("MCP_HOST_KEYS", self.host_keys.as_str().to_owned()),
             ("MCP_PROXY", self.proxy.as_ref().map(Proxy::to_string).unwrap_or_default()),
+            ("MCP_CA_FILE", format!("{:?}", self.ca_file)),
             ("LOG_LEVEL", self.log_level.clone()),
             ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
             ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
@@ -223,6 +228,7 @@ impl Settings {
             max_queue_size: sources.count("MAX_QUEUE_SIZE", 1000)?,
             history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
             allowed_roots: roots(&sources, home(env)),
+            ca_file: sources.text("MCP_CA_FILE").map(|path| expand(&path, home(env))),
             daemon_idle: sources.limit(&[("MCP_DAEMON_IDLE_S", Seconds)], seconds(300))?,
             host_keys: sources.host_keys("MCP_HOST_KEYS")?,
             proxy: sources.proxy("MCP_PROXY")?,

@@ -27,6 +27,28 @@ pub struct GrantsConfig {
     pub exec: Vec<Vec<String>>,
     /// The same, for commands that may run through sudo.
     pub sudo: Vec<Vec<String>>,
+    /// Method, host, then the kinds of address that may be reached beside public ones: `["GET", "*.example.org", "private"]`.
+    pub http: Vec<Vec<String>>,
+}
+
+/// The kinds of address that a grant of `http` must name.
+pub const REACHES: &[&str] = &["private", "loopback", "link-local"];
+
+/// Why this is no scope of `http`, if it is none.
+pub fn check_http_scope(scope: &[String]) -> Result<(), &'static str> {
+    let Some((method, [host, reaches @ ..])) = scope.split_first() else {
+        return Err("for http must have a scope of at least method and host");
+    };
+    if method != "*" && (method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase())) {
+        return Err("for http must begin with a method in capital letters, or *");
+    }
+    if host.is_empty() || host.contains(['/', '@']) {
+        return Err("for http must have a host as its second word, without scheme and path");
+    }
+    if !reaches.iter().all(|reach| REACHES.contains(&reach.as_str())) {
+        return Err("for http may have the words private, loopback and link-local behind the host, and no others");
+    }
+    Ok(())
 }
 
 /// `[plugin_limits]` of `orchestrator.toml`: what one call of any plugin may use.

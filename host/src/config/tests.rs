@@ -27,6 +27,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         max_queue_size: 1000,
         history_retention: Duration::from_millis(2_678_400_000),
         allowed_roots: Vec::new(),
+        ca_file: None,
         daemon_idle: Some(Duration::from_secs(300)),
         host_keys: HostKeyPolicy::Strict,
         proxy: None,

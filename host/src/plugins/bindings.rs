@@ -5,8 +5,9 @@ wasmtime::component::bindgen!({
     path: "../wit",
     world: "plugin",
     imports: {
-        // Waits for a server.
+        // Wait for a server.
         "orchestrator:plugin/ssh": async | trappable,
+        "orchestrator:plugin/http": async | trappable,
         // Wait for the disk.
         "orchestrator:plugin/kv": async | trappable,
         "orchestrator:plugin/secrets": async | trappable,

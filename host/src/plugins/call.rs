@@ -83,6 +83,7 @@ impl Plugins {
             granted: plugin.granted.clone(),
             settings: plugin.settings.clone(),
             servers: Some(self.servers.clone()),
+            http: Some(self.http.clone()),
             kept: Some(self.kept.of(&plugin.name)),
             call,
         };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::bindings::exports::orchestrator::plugin::tools as wit;
+use crate::config::check_http_scope;
 
 /// A plugin has at most this many tools: each costs every client context on every turn.
 pub const MAX_TOOLS: usize = 64;
@@ -241,6 +242,9 @@ impl Want {
         }
         if self.capability == "servers" && self.scope.len() != 1 {
             return Err("for servers must have a scope of exactly one pattern");
+        }
+        if self.capability == "http" {
+            check_http_scope(&self.scope)?;
         }
         self.reason = one_line(&self.reason);
         Ok(())

@@ -6,6 +6,7 @@ use serde_json::json;
 use wildmatch::WildMatch;
 
 use super::describe::Want;
+use super::http_grants;
 use crate::config::GrantsConfig;
 use crate::error::{Code, Problem};
 
@@ -18,6 +19,8 @@ pub struct Grants {
     pub exec: Vec<Vec<String>>,
     /// The same, for commands through sudo, which need both.
     pub sudo: Vec<Vec<String>>,
+    /// Method, host, kinds of address; see [`http_grants`](super::http_grants).
+    pub http: Vec<Vec<String>>,
 }
 
 /// The environment variables that any granted command may be given: language, time zone, terminal. Every other one can
@@ -33,6 +36,7 @@ impl Grants {
                 "servers" => grants.servers.extend(want.scope.iter().cloned()),
                 "exec" => grants.exec.push(want.scope.clone()),
                 "sudo" => grants.sudo.push(want.scope.clone()),
+                "http" => grants.http.push(want.scope.clone()),
                 _ => {}
             }
         }
@@ -41,7 +45,8 @@ impl Grants {
 
     /// What the operator wrote.
     pub fn from_config(config: &GrantsConfig) -> Self {
-        Grants { servers: config.servers.clone(), exec: config.exec.clone(), sudo: config.sudo.clone() }
+        let GrantsConfig { servers, exec, sudo, http } = config.clone();
+        Grants { servers, exec, sudo, http }
     }
 
     pub fn allows_server(&self, alias: &str, tags: &[String]) -> bool {
@@ -66,7 +71,7 @@ impl Grants {
     }
 }
 
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     WildMatch::new(pattern).matches(text)
 }
 
@@ -89,6 +94,7 @@ pub enum Need<'a> {
     Exec { program: &'a str, args: &'a [String] },
     Sudo { program: &'a str, args: &'a [String] },
     Env(&'a str),
+    Http(http_grants::Asked<'a>),
 }
 
 /// Which plugin may do what: the grants with the words needed to refuse.
@@ -152,6 +158,11 @@ impl Granted {
                 grants.exec.push(scope.clone());
                 ("exec", scope, format!("set the environment variable {name} for a command"))
             }
+            Need::Http(asked) => {
+                let scope = asked.scope(&self.wants);
+                grants.http.push(scope.clone());
+                ("http", scope, asked.to_string())
+            }
         };
         let toml = grants_toml(&self.plugin, &grants);
         Problem::new(
@@ -191,6 +202,7 @@ fn grants_toml(plugin: &str, grants: &Grants) -> String {
         ("servers", json!(grants.servers), grants.servers.is_empty()),
         ("exec", json!(grants.exec), grants.exec.is_empty()),
         ("sudo", json!(grants.sudo), grants.sudo.is_empty()),
+        ("http", json!(grants.http), grants.http.is_empty()),
     ];
     for (name, list, empty) in lists {
         if !empty {
@@ -228,6 +240,7 @@ mod tests {
             servers: words(servers),
             exec: exec.iter().map(|scope| words(scope)).collect(),
             sudo: sudo.iter().map(|scope| words(scope)).collect(),
+            http: Vec::new(),
         }
     }
 

@@ -16,13 +16,13 @@ use super::bindings::orchestrator::plugin::types::Problem;
 use super::error::Stopped;
 use super::grants::Granted;
 use super::imports::stdio::LogStream;
-use super::imports::{kv, log, progress, secrets, servers, settings, ssh};
+use super::imports::{http, kv, log, progress, secrets, servers, settings, ssh};
 use super::kept::Namespace;
 use super::one_line_of;
 use super::sandbox::Sandbox;
 use super::ticker::Stopwatch;
 use crate::call::Call;
-use crate::capability::Servers;
+use crate::capability::{Http, Servers};
 
 /// What one call from the guest to the host may carry; the largest legal one is a command with 1 MiB of input.
 const TO_HOST: usize = 48 << 20;
@@ -43,6 +43,8 @@ pub struct Capabilities {
     /// None while a plugin describes itself: then it has no capability at all.
     pub servers: Option<Servers>,
     /// None then, too.
+    pub http: Option<Http>,
+    /// And this.
     pub kept: Option<Namespace>,
     pub call: Call,
 }
@@ -57,6 +59,7 @@ pub struct Guest {
     pub settings: settings::Context,
     pub servers: servers::Context,
     pub ssh: ssh::Context,
+    pub http: http::Context,
     pub kv: kv::Context,
     pub secrets: secrets::Context,
     pub progress: progress::Context,
@@ -159,7 +162,8 @@ impl Sandbox {
     }
 
     fn store(&self, given: Capabilities, watch: &Stopwatch) -> Store<Guest> {
-        let Capabilities { granted, settings, servers, kept, call } = given;
+        let Capabilities { granted, settings, servers, http, kept, call } = given;
+        let web = http::Web { http, servers: servers.clone(), kept: kept.clone() };
         let keeper = kv::Keeper { kept, call: call.clone(), watch: watch.clone() };
         let lines = log::Lines::new(&granted.plugin, &granted.version, call.job);
         let (stdout, stderr) = (LogStream::stdout(lines.clone()), LogStream::stderr(lines.clone()));
@@ -178,6 +182,7 @@ impl Sandbox {
             stdout,
             settings: settings::Context { json: settings },
             servers: servers::Context { granted: granted.clone(), servers: servers.clone() },
+            http: http::Context { granted: granted.clone(), web, call: call.clone(), watch: watch.clone() },
             ssh: ssh::Context { granted, servers, call: call.clone(), watch: watch.clone() },
             kv: kv::Context { keeper: keeper.clone() },
             secrets: secrets::Context { keeper },

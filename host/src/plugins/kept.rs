@@ -5,7 +5,7 @@
 use redb::{ReadableTable, TableDefinition};
 
 use crate::error::{Code, Problem};
-use crate::secrets::{SecretError, Vault};
+use crate::secrets::{Secret, SecretError, StoredSecret, Vault};
 use crate::store::{Store, StoreError};
 
 /// Values by plugin and key.
@@ -192,6 +192,23 @@ impl Namespace {
         Ok(self.remove(SECRETS, name).await?)
     }
 
+    /// The secret in the clear, for the host's own use. No import returns it.
+    pub async fn open_secret(&self, name: &str) -> Result<Option<Secret>, KeptError> {
+        check_key("name of a secret", name)?;
+        let stored = self.kept.store.read(|txn| {
+            let value = txn.open_table(SECRETS)?.get((self.plugin.as_str(), name))?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })?;
+        let Some(stored) = stored else { return Ok(None) };
+        let sealed: StoredSecret =
+            serde_json::from_slice(&stored).map_err(|error| StoreError::record("plugin_secrets", name, error))?;
+        // Written by `put_secret` only, which stores no references; one from elsewhere is not followed.
+        if !matches!(sealed, StoredSecret::Sealed(_)) {
+            return Ok(None);
+        }
+        Ok(Some(self.kept.vault.open(&sealed_name(&self.plugin, name), &sealed).await?))
+    }
+
     pub fn has_secret(&self, name: &str) -> Result<bool, KeptError> {
         check_key("name of a secret", name)?;
         let found =
@@ -334,6 +351,9 @@ mod tests {
         assert_eq!(open(sealed_name("api", "key")).await.unwrap().expose(), "cmd:hunter2");
         assert!(open(sealed_name("api", "other")).await.is_err());
         assert!(open(sealed_name("other", "key")).await.is_err());
+        assert_eq!(space.open_secret("key").await.unwrap().unwrap().expose(), "cmd:hunter2");
+        assert!(space.open_secret("other").await.unwrap().is_none());
+        assert!(kept.of("other").open_secret("key").await.unwrap().is_none());
         assert!(space.delete_secret("key").await.unwrap());
         assert!(!space.delete_secret("key").await.unwrap() && !space.has_secret("key").unwrap());
     }

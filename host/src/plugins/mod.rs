@@ -10,6 +10,7 @@ mod describe;
 mod engine;
 mod error;
 mod grants;
+mod http_grants;
 mod imports;
 mod instance;
 mod kept;

@@ -17,7 +17,7 @@ use super::kept::Kept;
 use super::sandbox::Sandbox;
 use super::source::{self, Component, DescribeCache, Found, Source};
 use super::status::LastError;
-use crate::capability::Servers;
+use crate::capability::{Http, Servers};
 use crate::config::{PluginConfig, PluginLimits};
 
 /// Third-party components that are described at the same time.
@@ -37,6 +37,7 @@ pub struct Setup {
     /// The names of the core's tools, which no plugin may take.
     pub reserved_tools: BTreeSet<String>,
     pub servers: Servers,
+    pub http: Http,
     pub kept: Kept,
 }
 
@@ -44,6 +45,7 @@ pub struct Setup {
 pub struct Plugins {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) servers: Servers,
+    pub(super) http: Http,
     pub(super) kept: Kept,
     plugins: Vec<Plugin>,
     /// Tool name to plugin.
@@ -123,7 +125,7 @@ impl Plugins {
         for (index, plugin) in plugins.iter().enumerate().filter(|(_, plugin)| plugin.state == State::Ready) {
             tools.extend(plugin.tools.iter().map(|tool| (tool.name.clone(), index)));
         }
-        Ok(Plugins { sandbox, servers: setup.servers, kept: setup.kept, plugins, tools })
+        Ok(Plugins { sandbox, servers: setup.servers, http: setup.http, kept: setup.kept, plugins, tools })
     }
 
     /// Every plugin: the bundled ones, then the others, each sorted by file name.

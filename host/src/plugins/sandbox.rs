@@ -10,7 +10,7 @@ use wasmtime::component::{Component, Linker};
 use super::bindings::{CONTRACT, PluginPre};
 use super::engine::{MAX_CALLS, engine};
 use super::error::{LoadError, SandboxError};
-use super::imports::{kv, log, progress, secrets, servers, settings, ssh};
+use super::imports::{http, kv, log, progress, secrets, servers, settings, ssh};
 use super::instance::Guest;
 use super::one_line_of;
 use super::ticker::Ticker;
@@ -64,6 +64,7 @@ fn linker(engine: &Engine) -> Result<Linker<Guest>, SandboxError> {
     check("settings", settings::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.settings))?;
     check("servers", servers::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.servers))?;
     check("ssh", ssh::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.ssh))?;
+    check("http", http::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.http))?;
     check("kv", kv::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.kv))?;
     check("secrets", secrets::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.secrets))?;
     check("progress", progress::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.progress))?;

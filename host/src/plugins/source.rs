@@ -172,6 +172,7 @@ async fn describe(
         }),
         settings: "{}".into(),
         servers: None,
+        http: None,
         kept: None,
         call: Call::new("describe", "mcp-orchestrator").within(DESCRIBE),
     };

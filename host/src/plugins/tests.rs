@@ -14,9 +14,10 @@ use tokio::sync::OnceCell;
 use super::*;
 use crate::audit::Audit;
 use crate::call::{Call, Recorded, Reply};
-use crate::capability::Servers;
+use crate::capability::{Http, Servers};
 use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
 use crate::error::{Code, Problem};
+use crate::http::Tls;
 use crate::inventory::{Inventory, ServerPatch};
 use crate::secrets::Vault;
 use crate::sftp::Commons;
@@ -127,6 +128,7 @@ impl Home {
             configs,
             limits: LIMITS,
             reserved_tools: BTreeSet::from(["task_exec".to_owned()]),
+            http: Http::new(servers.clone(), Tls::new(None)),
             servers,
             kept,
         };
@@ -424,7 +426,8 @@ async fn the_deadline_and_the_cancel_token_end_a_guest_that_waits_and_one_that_c
 async fn a_guest_that_waits_for_a_server_ends_at_once_when_cancelled_and_tells_at_its_deadline_what_it_waited_for() {
     let mut home = Home::with(&["echo"]);
     home.silent = Some(TcpListener::bind("127.0.0.1:0").unwrap());
-    let grants = GrantsConfig { servers: vec!["tag:quiet".into()], exec: vec![vec!["id".into()]], sudo: Vec::new() };
+    let grants =
+        GrantsConfig { servers: vec!["tag:quiet".into()], exec: vec![vec!["id".into()]], ..GrantsConfig::default() };
     let config = PluginConfig { grants: Some(grants), ..PluginConfig::default() };
     let plugins = home.load_with(&[], BTreeMap::from([("echo".to_owned(), config)])).await;
     plugins.warm_up().await;

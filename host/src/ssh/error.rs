@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::auth::Attempt;
 use crate::error::{Code, Problem};
+use crate::net::errno;
 
 /// What was being waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Step {
     /// Waiting for a free place in the pool.
     Pool,
     Channel,
+    /// Waiting for the server to connect to another place.
+    Forward,
     Run,
 }
 
@@ -36,6 +39,7 @@ impl Step {
             Step::Login => "login",
             Step::Pool => "pool",
             Step::Channel => "channel",
+            Step::Forward => "forward",
             Step::Run => "run",
         }
     }
@@ -50,6 +54,7 @@ impl Step {
             Step::Login => "logging in",
             Step::Pool => "waiting for a free connection in the pool",
             Step::Channel => "opening a channel",
+            Step::Forward => "waiting for the server to connect further",
             Step::Run => "running the command",
         }
     }
@@ -227,6 +232,17 @@ impl SshError {
         }
     }
 
+    /// Of a server that did not connect further: whether its sshd forbids that, rather than finding nobody there.
+    pub fn forbids_forwarding(&self) -> Option<bool> {
+        match self {
+            SshError::Forward { cause, .. } => {
+                let reason = russh::ChannelOpenFailure::AdministrativelyProhibited;
+                Some(matches!(&**cause, russh::Error::ChannelOpenFailure(found) if *found == reason))
+            }
+            _ => None,
+        }
+    }
+
     /// The step that failed.
     pub fn step(&self) -> Step {
         match self {
@@ -334,29 +350,6 @@ impl SshError {
             | SshError::Sink { stop, .. } => Some(stop),
             _ => None,
         }
-    }
-}
-
-/// The name of an I/O error as programs know it; the kind where the system gave no number.
-fn errno(error: &io::Error) -> String {
-    let by_kind = |kind| match kind {
-        io::ErrorKind::ConnectionRefused => Some("ECONNREFUSED"),
-        io::ErrorKind::ConnectionReset => Some("ECONNRESET"),
-        io::ErrorKind::ConnectionAborted => Some("ECONNABORTED"),
-        io::ErrorKind::TimedOut => Some("ETIMEDOUT"),
-        io::ErrorKind::HostUnreachable => Some("EHOSTUNREACH"),
-        io::ErrorKind::NetworkUnreachable => Some("ENETUNREACH"),
-        io::ErrorKind::BrokenPipe => Some("EPIPE"),
-        io::ErrorKind::PermissionDenied => Some("EACCES"),
-        io::ErrorKind::NotFound => Some("ENOENT"),
-        io::ErrorKind::AddrNotAvailable => Some("EADDRNOTAVAIL"),
-        io::ErrorKind::UnexpectedEof => Some("EOF"),
-        _ => None,
-    };
-    match (by_kind(error.kind()), error.raw_os_error()) {
-        (Some(name), _) => name.to_owned(),
-        (None, Some(number)) => format!("errno {number}"),
-        (None, None) => error.kind().to_string(),
     }
 }
 

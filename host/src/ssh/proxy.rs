@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::tcp;
 use crate::config::ProxyKind;
+use crate::net;
 
 /// The longest answer of an HTTP proxy that is read, in bytes.
 const MAX_ANSWER: usize = 8 << 10;
@@ -22,8 +22,8 @@ pub(super) async fn connect(
     (host, port): (&str, u16),
     deadline: Instant,
 ) -> io::Result<TcpStream> {
-    let addresses = tcp::resolve(proxy, proxy_port).await?;
-    let mut stream = tcp::connect(&addresses, deadline).await?;
+    let addresses = net::resolve(proxy, proxy_port).await?;
+    let mut stream = net::connect(&addresses, deadline).await?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match kind {
         ProxyKind::Socks5 => socks(&mut stream, host, port).await?,

@@ -24,8 +24,9 @@ use super::host_key::{self, Decision, HostKeys, Known};
 use super::known_hosts;
 use super::proxy;
 use super::target::Target;
-use super::tcp::{self, Traffic, Wire};
+use super::tcp::{Traffic, Wire};
 use crate::config::Proxy;
+use crate::net;
 
 /// From the first packet to being logged in, all jump servers together.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -188,9 +189,9 @@ async fn dial(target: &Target, at: &Arc<Endpoint>, bounds: &Bounds) -> Result<Tc
             cause: Arc::new(cause),
         });
     }
-    let addresses = bounds.step(at, Step::Resolve, tcp::resolve(&target.host, target.port)).await?;
+    let addresses = bounds.step(at, Step::Resolve, net::resolve(&target.host, target.port)).await?;
     let addresses = addresses.map_err(|cause| SshError::Resolve { at: at.clone(), cause: Arc::new(cause) })?;
-    let stream = bounds.step(at, Step::Connect, tcp::connect(&addresses, deadline)).await?;
+    let stream = bounds.step(at, Step::Connect, net::connect(&addresses, deadline)).await?;
     stream.map_err(|cause| SshError::Connect { at: at.clone(), cause: Arc::new(cause) })
 }
 
@@ -306,6 +307,11 @@ impl Session {
     /// Opens a session channel (RFC 4254, 6.1).
     pub async fn open_channel(&self) -> Result<Channel<Msg>, russh::Error> {
         self.link.handle.channel_open_session().await
+    }
+
+    /// Has the server connect to a host as it knows it (RFC 4254, 7.2).
+    pub async fn open_tcp(&self, host: &str, port: u16) -> Result<Channel<Msg>, russh::Error> {
+        self.link.handle.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0).await
     }
 
     /// Says goodbye, to the target first and then to the servers on the way. Waits a moment for it to be sent.

@@ -177,8 +177,9 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::capability::Servers;
+    use crate::capability::{Http, Servers};
     use crate::config::Settings;
+    use crate::http::Tls;
     use crate::inventory::Inventory;
     use crate::jobs::Jobs;
     use crate::logs;
@@ -213,6 +214,7 @@ mod tests {
             configs: BTreeMap::new(),
             limits: settings.plugin_limits,
             reserved_tools: Registry::core_names(),
+            http: Http::new(servers.clone(), Tls::new(None)),
             servers: servers.clone(),
             kept,
         };

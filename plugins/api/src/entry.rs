@@ -18,7 +18,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Method::Get => "GET",
             Method::Post => "POST",
@@ -209,6 +209,9 @@ impl Entry {
     fn check(self) -> Result<Entry, Problem> {
         if self.expect_status.is_some_and(|status| !(100..=599).contains(&status)) {
             return Err(Problem::invalid("`expect_status` must be an HTTP status from 100 to 599"));
+        }
+        if self.expect_body.is_some() && self.health_check_method == Method::Head {
+            return Err(Problem::invalid("`expect_body` needs `health_check_method` GET or POST: HEAD brings no body"));
         }
         if !is_token(&self.auth_header_name) {
             return Err(Problem::invalid("`auth_header_name` must be the name of an HTTP header, such as X-Api-Key"));

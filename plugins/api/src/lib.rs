@@ -1,20 +1,24 @@
-//! The catalogue of HTTP APIs: which tools there are, and what they tell the model.
+//! The catalogue of HTTP APIs and their health: which tools there are, and what they ask the host for.
 //!
-//! What an entry may hold is said in `entry`. Nothing here talks to an API.
+//! What an entry may hold is said in `entry`, what an answer means in `check`, how it is told in `report`.
 
+mod check;
 mod entry;
+mod report;
 
 use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{Map, Value};
 
+use check::{Checked, Question};
 use entry::{Change, Entry};
+use report::Report;
 
 /// The plugin.
 pub struct Api;
 
 impl Plugin for Api {
     fn describe() -> Description {
-        Description::new("api", env!("CARGO_PKG_VERSION"), "A catalogue of HTTP APIs, with their keys sealed.")
+        Description::new("api", env!("CARGO_PKG_VERSION"), "A catalogue of HTTP APIs, with their keys sealed, and health checks of them.")
             .tool(
                 Tool::new(
                     "api_add",
@@ -40,6 +44,30 @@ impl Plugin for Api {
                     .closed_world()
                     .direct(),
             )
+            .tool(
+                Tool::new(
+                    "api_check",
+                    "Check APIs",
+                    "Health of an API of the catalogue, or of all: UP, DOWN or ERROR with the reason, times, certificate.",
+                    api_check,
+                )
+                .read_only()
+                .server_argument("server_alias"),
+            )
+            .tool(
+                Tool::new(
+                    "check_api_health",
+                    "Check a URL",
+                    "The same for a bare URL, asked from a server; nothing is installed there.",
+                    check_api_health,
+                )
+                .read_only()
+                .server_argument("alias"),
+            )
+            .wants_servers("*", "A check can be made from any server.")
+            .wants_http(&["GET", "*", "private", "loopback"], "Health checks; many services listen on inner addresses.")
+            .wants_http(&["HEAD", "*", "private", "loopback"], "The same, for entries that say so.")
+            .wants_http(&["POST", "*", "private", "loopback"], "The same; the body is empty.")
     }
 }
 
@@ -141,5 +169,83 @@ fn api_remove(host: &dyn Host, arguments: Alias) -> Result<Output<Removed>, Prob
     Ok(Output::new(format!("Removed {alias} and its secrets."), Removed { alias }))
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Which {
+    /// Default: all.
+    alias: Option<String>,
+    /// Ask from this server.
+    server_alias: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Place {
+    /// The server's alias.
+    alias: String,
+    /// http:// or https://.
+    url: String,
+}
+
+/// The host sends so many requests at once.
+const AT_ONCE: usize = 32;
+
+fn api_check(host: &dyn Host, which: Which) -> Result<Output<Report>, Problem> {
+    let Which { alias, server_alias } = which;
+    if let Some(alias) = alias {
+        let Some(entry) = host.kv_json::<Entry>(&entry_key(&alias))? else {
+            let message = format!("`alias`: there is no API {alias:?} in the catalogue");
+            return Err(Problem::invalid(message).detail("alias", alias).hint("api_list shows those that there are."));
+        };
+        return check_one(host, Question::of(entry, server_alias));
+    }
+    if let Some(server) = &server_alias {
+        // An unknown one is told once, and not for each API.
+        host.server(server)?;
+    }
+    let mut questions = Vec::new();
+    for key in host.kv_list(ENTRIES)? {
+        questions.extend(host.kv_json::<Entry>(&key)?.map(|entry| Question::of(entry, server_alias.clone())));
+    }
+    if questions.is_empty() {
+        return Err(Problem::invalid("there are no APIs in the catalogue yet").hint("api_add adds one."));
+    }
+    let mut checks = Vec::new();
+    for some in questions.chunks(AT_ONCE) {
+        let answers = host.http_send_all(some.iter().map(|question| question.request.clone()).collect());
+        for (question, answer) in some.iter().zip(answers) {
+            let check = match answer {
+                Ok(response) => Checked::answered(question, &response, now()),
+                Err(problem) => Checked::failed(question, &problem, now()),
+            };
+            checks.push((question.name(), check));
+        }
+        host.report(checks.len() as f64, Some(questions.len() as f64), None);
+    }
+    Ok(Report::all(server_alias, checks))
+}
+
+fn check_api_health(host: &dyn Host, place: Place) -> Result<Output<Report>, Problem> {
+    check_one(host, Question::bare(place.url, place.alias))
+}
+
+/// What the caller or the operator has to change is a problem of the call; everything else is the result of the check.
+fn check_one(host: &dyn Host, question: Question) -> Result<Output<Report>, Problem> {
+    let name = question.name();
+    match host.http_send(question.request.clone()) {
+        Ok(response) => Ok(Report::one(&name, Checked::answered(&question, &response, now()))),
+        Err(problem) => match problem.code.as_str() {
+            "INVALID_ARGUMENT" | "SERVER_NOT_FOUND" | "NOT_GRANTED" | "POLICY_DENIED" | "CANCELLED" => Err(problem),
+            _ => Ok(Report::one(&name, Checked::failed(&question, &problem, now()))),
+        },
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod check_tests;
 #[cfg(test)]
 mod tests;

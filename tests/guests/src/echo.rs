@@ -26,6 +26,7 @@ impl Plugin for Echo {
             .tool(Tool::new("guest_log", "Log", "Writes a line into the log.", log).read_only())
             .tool(Tool::new("guest_problem", "Problem", "Fails with a given code.", problem).read_only())
             .tool(Tool::new("guest_print", "Print", "Writes to standard output and standard error.", print).read_only())
+            .tool(Tool::new("guest_http", "Send", "Sends requests at the same time.", http))
             .tool(Tool::new("guest_kv", "Keep", "Sets, gets, deletes and lists values.", kv).direct())
             .tool(Tool::new("guest_secret", "Secret", "Puts, finds and deletes secrets.", secret).direct())
             .wants_servers("*", "Tests name their servers.")
@@ -115,6 +116,78 @@ fn exec_all(host: &dyn Host, several: Several) -> Result<Output<Value>, Problem>
         })
         .collect();
     Ok(Output::new(format!("{} commands", results.len()), json!({"results": results})))
+}
+
+/// A request with everything that the contract lets it have.
+#[derive(Deserialize, JsonSchema)]
+struct Request {
+    method: Option<String>,
+    url: String,
+    /// Pairs of name and value.
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    /// Triples of header, prefix and the name of a secret.
+    #[serde(default)]
+    secret_headers: Vec<(String, String, String)>,
+    /// User, and the name of a secret.
+    basic_auth: Option<(String, String)>,
+    body: Option<String>,
+    timeout_ms: Option<u64>,
+    via: Option<String>,
+    #[serde(default)]
+    redirects: u8,
+    max_body: Option<u32>,
+}
+
+impl From<Request> for HttpRequest {
+    fn from(asked: Request) -> Self {
+        let mut request = HttpRequest::new(asked.method.unwrap_or_else(|| "GET".to_owned()), asked.url);
+        for (name, value) in asked.headers {
+            request = request.header(name, value);
+        }
+        for (header, prefix, secret) in asked.secret_headers {
+            request = request.secret_header(header, prefix, secret);
+        }
+        request.basic_auth = asked.basic_auth;
+        request.body = asked.body.map(String::into_bytes);
+        request.timeout = asked.timeout_ms.map(std::time::Duration::from_millis);
+        request.via = asked.via;
+        request.redirects(asked.redirects).max_body(asked.max_body.unwrap_or(4096))
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Requests {
+    requests: Vec<Request>,
+}
+
+/// One request is sent alone, so that both functions are used; its problem is the problem of the call.
+fn http(host: &dyn Host, mut given: Requests) -> Result<Output<Value>, Problem> {
+    let answers = match given.requests.len() {
+        1 => match given.requests.pop() {
+            Some(one) => vec![Ok(host.http_send(one.into())?)],
+            None => Vec::new(),
+        },
+        _ => host.http_send_all(given.requests.into_iter().map(HttpRequest::from).collect()),
+    };
+    let results: Vec<Value> = answers
+        .iter()
+        .map(|one| match one {
+            Ok(response) => json!({
+                "status": response.status,
+                "headers": response.headers.iter().map(|(name, value)| (name, String::from_utf8_lossy(value))).collect::<Vec<_>>(),
+                "body": response.body_text(),
+                "body_truncated": response.body_truncated,
+                "url": response.url,
+                "redirects": response.redirects,
+                "http_version": response.http_version,
+                "certificate_not_after": response.certificate_not_after,
+                "total_ms": response.timings.total_ms,
+            }),
+            Err(problem) => json!({"code": problem.code, "message": problem.message, "details": problem.details}),
+        })
+        .collect();
+    Ok(Output::new(format!("{} requests", results.len()), json!({"results": results})))
 }
 
 fn servers(host: &dyn Host, _: NoArguments) -> Result<Output<Value>, Problem> {

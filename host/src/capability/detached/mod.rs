@@ -107,7 +107,7 @@ impl Servers {
         let (mut nowhere, mut sent) = (Nowhere, false);
         let question = Question { place, ask: Ask::Start(launch), limit: PATIENCE };
         let ask = self.ask(call, alias, question, &mut nowhere, &mut sent);
-        match self.audited(call, alias, "detach", Some(asked), ask, |_| None).await {
+        match self.audited(call, Some(alias), "detach", Some(asked), ask, |_| None).await {
             Ok(Answer { state: Some(state), .. }) => Ok(state),
             Ok(answer) => {
                 let problem = answer.refusal(alias, "start the detached command");
@@ -145,7 +145,7 @@ impl Servers {
         let asked = Some(format!("stop the detached command {}", place.name));
         let (mut nowhere, mut sent) = (Nowhere, false);
         let ask = self.ask(call, alias, question, &mut nowhere, &mut sent);
-        let answer = self.audited(call, alias, "detach-stop", asked, ask, |_| None).await?;
+        let answer = self.audited(call, Some(alias), "detach-stop", asked, ask, |_| None).await?;
         answer.told(alias, "stop the detached command")
     }
 

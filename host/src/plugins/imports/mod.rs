@@ -1,6 +1,7 @@
 //! The only way from a guest to the world: one file per interface of the contract, and the standard streams of WASI.
 //! Each asks the grants before anything else and trusts no value that it is given.
 
+pub mod http;
 pub mod kv;
 pub mod log;
 pub mod progress;

@@ -22,6 +22,15 @@ use crate::ssh::session::Session;
 /// A connection that does not answer a channel open within this time gets no more of them.
 pub const CHANNEL_LIMIT: Duration = Duration::from_secs(15);
 
+/// Which channel.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A command (RFC 4254, 6.1).
+    Session,
+    /// A connection of the server's to another place (RFC 4254, 7.2).
+    Tcp { host: String, port: u16 },
+}
+
 /// Why no channel came of a place.
 pub enum Trouble {
     /// The call has ended.
@@ -34,19 +43,37 @@ pub enum Trouble {
         place: Place<Session>,
         cause: russh::Error,
     },
+    /// The server does not connect to where it was asked to: no fault of the place.
+    Unreachable(russh::Error),
+}
+
+/// A channel and its place.
+pub struct Opened {
+    pub at: Arc<Endpoint>,
+    pub channel: Channel<Msg>,
+    pub place: Place<Session>,
 }
 
 /// Opens the channel. When the caller goes away in between, the channel that may still come is closed.
 pub async fn open(
     at: &Arc<Endpoint>,
     mut place: Place<Session>,
+    wanted: &Wanted,
     bounds: &Bounds,
     pool: &Inner,
-) -> Result<Lease, Trouble> {
+) -> Result<Opened, Trouble> {
     let session = place.connection().clone();
-    let spare = place.spare.take();
+    if matches!(wanted, Wanted::Tcp { .. }) && !session.was_heard_within(pool.settings.trusted_silence) {
+        place = answers(at, place, bounds).await?;
+    }
+    // One that was opened ahead is for a command; it stays with the place.
+    let spare = if matches!(wanted, Wanted::Session) { place.spare.take() } else { None };
     let (silence, next_after) = (pool.settings.trusted_silence, pool.settings.next_after);
+    let asked = wanted.clone();
     let open = Box::pin(async move {
+        if let Wanted::Tcp { host, port } = asked {
+            return session.open_tcp(&host, port).await;
+        }
         if let Some(spare) = spare
             && let Some(channel) = spare.ready(&session, silence).await
         {
@@ -55,8 +82,12 @@ pub async fn open(
         session.open_channel().await
     });
     let mut pending = Pending { at: at.clone(), parts: Some((open, place)), tracker: pool.tracker.clone(), next_after };
-    let limit = bounds.within(CHANNEL_LIMIT);
-    let opened = match limit.step(at, Step::Channel, pending.wait()).await {
+    // How long a server takes to connect further says nothing of the connection to itself.
+    let (limit, step) = match wanted {
+        Wanted::Session => (bounds.within(CHANNEL_LIMIT), Step::Channel),
+        Wanted::Tcp { .. } => (bounds.clone(), Step::Forward),
+    };
+    let opened = match limit.step(at, step, pending.wait()).await {
         Ok(opened) => opened,
         // The call's own end.
         Err(error @ SshError::Cancelled { .. }) => return Err(Trouble::Out(error)),
@@ -73,12 +104,31 @@ pub async fn open(
         return Err(Trouble::Out(SshError::PoolClosed { at: at.clone() }));
     };
     match opened {
+        // Only sessions tell how many of them the server allows.
         Ok(channel) => {
-            place.succeeded();
-            Ok(Lease::new(at.clone(), channel, place, pool.tracker.clone(), next_after))
+            if matches!(wanted, Wanted::Session) {
+                place.succeeded();
+            }
+            Ok(Opened { at: at.clone(), channel, place })
+        }
+        Err(cause @ russh::Error::ChannelOpenFailure(_)) if matches!(wanted, Wanted::Tcp { .. }) => {
+            Err(Trouble::Unreachable(cause))
         }
         Err(cause @ russh::Error::ChannelOpenFailure(_)) => Err(Trouble::Refused { place, cause }),
         Err(cause) => Err(Trouble::Dead { place, cause }),
+    }
+}
+
+/// Has a connection that was silent for long answer first: a dead one must not look like a place behind it that is down.
+async fn answers(at: &Arc<Endpoint>, place: Place<Session>, bounds: &Bounds) -> Result<Place<Session>, Trouble> {
+    let limit = bounds.within(CHANNEL_LIMIT);
+    let ping = limit.step(at, Step::Channel, place.connection().ping()).await;
+    match ping {
+        Ok(Ok(())) => Ok(place),
+        Ok(Err(cause)) => Err(Trouble::Dead { place, cause }),
+        Err(error @ SshError::Cancelled { .. }) => Err(Trouble::Out(error)),
+        Err(error) if limit.deadline == bounds.deadline => Err(Trouble::Out(error)),
+        Err(_) => Err(Trouble::Dead { place, cause: russh::Error::ConnectionTimeout }),
     }
 }
 

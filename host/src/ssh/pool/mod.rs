@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::channel::Trouble;
+use self::channel::{Opened, Trouble, Wanted};
 pub use self::places::Place;
 use self::places::{Connection, Grant, Opening, Places};
 pub use self::spare::Next;
@@ -26,6 +26,7 @@ use self::spare::Spare;
 pub use self::stats::{ConnectionStats, ServerStats};
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
+use super::forwarded::Forwarded;
 use super::host_key::HostKeys;
 use super::lease::Lease;
 use super::session::{self, Session, Tuning};
@@ -190,10 +191,46 @@ impl Pool {
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
     {
-        let mut attempts = 1;
         let places = self.places(alias, purpose);
+        let Opened { at, channel, place } = self.open_channel(&places, purpose, Wanted::Session, target, call).await?;
+        Ok(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.next_after))
+    }
+
+    /// Has the server connect to a host as it knows it, over a connection to `alias` as [`channel`](Pool::channel) makes it.
+    /// A server that does not connect is [`SshError::Forward`].
+    pub async fn forward<F, T>(
+        &self,
+        alias: &str,
+        target: F,
+        host: &str,
+        port: u16,
+        call: &Call,
+    ) -> Result<Forwarded, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let (purpose, wanted) = (Purpose::Commands, Wanted::Tcp { host: host.to_owned(), port });
+        let places = self.places(alias, purpose);
+        let Opened { channel, place, .. } = self.open_channel(&places, purpose, wanted, target, call).await?;
+        Ok(Forwarded::new(channel, place))
+    }
+
+    async fn open_channel<F, T>(
+        &self,
+        places: &Arc<Places<Session>>,
+        purpose: Purpose,
+        wanted: Wanted,
+        target: F,
+        call: &Call,
+    ) -> Result<Opened, SshError>
+    where
+        F: Fn() -> T,
+        T: Future<Output = Result<Target, Problem>>,
+    {
+        let mut attempts = 1;
         loop {
-            match self.try_channel(&places, purpose, &target, call).await {
+            match self.try_channel(places, purpose, &wanted, &target, call).await {
                 Err(error) if attempts < ATTEMPTS && is_passing(&error) => {
                     // Calls that failed together don't come back together.
                     let pause = RETRY_PAUSE * 3u32.pow(attempts - 1);
@@ -214,9 +251,10 @@ impl Pool {
         &self,
         places: &Arc<Places<Session>>,
         purpose: Purpose,
+        wanted: &Wanted,
         target: &F,
         call: &Call,
-    ) -> Result<Lease, SshError>
+    ) -> Result<Opened, SshError>
     where
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
@@ -239,9 +277,10 @@ impl Pool {
             };
             let at = places.endpoint();
             let fresh = place.fresh;
-            match channel::open(&at, place, &bounds, &self.0).await {
-                Ok(lease) => return Ok(lease),
+            match channel::open(&at, place, wanted, &bounds, &self.0).await {
+                Ok(opened) => return Ok(opened),
                 Err(Trouble::Out(error)) => return Err(error),
+                Err(Trouble::Unreachable(cause)) => return Err(unreachable(&at, wanted, cause)),
                 Err(Trouble::Refused { place, cause }) => {
                     let others = place.refused();
                     tracing::debug!(alias = %at.alias, others, %cause, "the server refused a channel");
@@ -409,6 +448,16 @@ fn is_passing(error: &SshError) -> bool {
         SshError::Jump { source, .. } => is_passing(source),
         _ => false,
     }
+}
+
+/// The server that we are logged in to does not connect any further.
+fn unreachable(by: &Endpoint, wanted: &Wanted, cause: russh::Error) -> SshError {
+    let (host, port) = match wanted {
+        Wanted::Tcp { host, port } => (host.clone(), *port),
+        Wanted::Session => Default::default(),
+    };
+    let at = Arc::new(Endpoint { alias: host.clone(), host, port });
+    SshError::Forward { at, jump: by.alias.clone(), cause: Arc::new(cause) }
 }
 
 /// Refusals by a connection that has no channel at all.
