@@ -12,6 +12,8 @@ pub mod keys;
 pub mod sshd;
 /// An SSH server inside this process, which can be told to misbehave.
 pub mod embedded;
+/// The real hosts of `cargo xtask lab`.
+pub mod lab;
 /// A TCP proxy that delays what it passes on.
 pub mod far;
 /// An MCP client that looks at every byte.

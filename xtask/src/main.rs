@@ -1,4 +1,4 @@
-//! Everything that a person does twice: `cargo xtask setup | build | demo | test | bench | lint | install | component`.
+//! Everything that a person does twice: `cargo xtask setup | build | demo | test | lab | bench | lint | install | component`.
 //!
 //! One file per verb. Nothing of the program itself is here.
 
@@ -7,6 +7,7 @@ mod build;
 mod component;
 mod demo;
 mod install;
+mod lab;
 mod lint;
 mod plugins;
 mod process;
@@ -35,6 +36,11 @@ enum Verb {
     Demo,
     /// Set up, build and run every test
     Test(test::Arguments),
+    /// Real hosts for the tests, as containers on this machine: up, down, status
+    Lab {
+        #[command(subcommand)]
+        verb: lab::Verb,
+    },
     /// Measure speed and memory
     Bench(bench::Arguments),
     /// Check formatting, lints, and licences and advisories of dependencies
@@ -62,6 +68,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Build(arguments) => build::run(&arguments),
         Verb::Demo => demo::run(),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Lab { verb } => lab::run(&verb),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint => lint::run(),
         Verb::Install(arguments) => install::run(&arguments),

@@ -88,6 +88,23 @@ fn dropbear() {
     }
 }
 
+/// Makes sure that the lab's hosts can be built and booted.
+pub fn lab_tools() -> Result<()> {
+    let tools = [
+        ("mmdebstrap", "mmdebstrap"),
+        ("systemd-nspawn", "systemd-container"),
+        ("ssh-keygen", "openssh-client"),
+        // Only where there is none: Debian's has hundreds of packages.
+        ("npm", "npm"),
+    ];
+    let mut missing: Vec<&str> =
+        tools.iter().filter(|(tool, _)| which(tool).is_none()).map(|(_, name)| *name).collect();
+    if !Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
+        missing.push("debian-archive-keyring");
+    }
+    install(&missing).context("the lab needs tools that could not be installed")
+}
+
 /// Installs the packages that are missing, on Debian and Ubuntu, as root or through a sudo that asks nothing.
 fn install(packages: &[&str]) -> Result<()> {
     if which("apt-get").is_none() {

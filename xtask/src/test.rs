@@ -1,9 +1,13 @@
-//! `cargo xtask test`: set up, build, run every test.
+//! `cargo xtask test`: set up, build, run every test, those on the lab's hosts too where there can be a lab.
 
-use anyhow::Result;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
 
-use crate::process::{self, binary, cargo, root};
-use crate::{build, setup};
+use anyhow::{Context, Result};
+
+use crate::process::{self, binary, cargo, root, say};
+use crate::{build, lab, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -14,12 +18,48 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
-    build::run(&build::Arguments { guests: true, ..build::Arguments::default() })?;
+    let build = || build::run(&build::Arguments { guests: true, ..build::Arguments::default() });
+    if !arguments.rest.is_empty() {
+        build()?;
+        let inventory = lab::folder()?.join(lab::INVENTORY);
+        return process::run(test().args(&arguments.rest).env("ORCHESTRATOR_LAB", inventory));
+    }
+    // The lab is built while the compiler is at work: both have long stretches in which they leave the machine idle.
+    let lab = thread::spawn(lab_for_tests);
+    build()?;
+    process::run(&mut test())?;
+    let lab = lab.join().ok().context("bringing up the lab panicked")?;
+    match lab.context("the lab did not come up; ORCHESTRATOR_LAB=off does without its tests")? {
+        Ok(inventory) => {
+            let mut command = test();
+            command.args(["--test", "e2e", "--", "--ignored", "lab::"]).env("ORCHESTRATOR_LAB", inventory);
+            process::run(&mut command)
+        }
+        Err(why) => {
+            say("==================================================================");
+            say(&format!("NOT RUN: the tests on the lab's hosts, because {why}"));
+            say("==================================================================");
+            Ok(())
+        }
+    }
+}
+
+/// The lab, or why there is none on this machine. With `ORCHESTRATOR_LAB=off` there shall be none.
+fn lab_for_tests() -> Result<Result<PathBuf, &'static str>> {
+    if std::env::var("ORCHESTRATOR_LAB").is_ok_and(|word| word == "off") {
+        return Ok(Err("ORCHESTRATOR_LAB is off"));
+    }
+    match lab::impossible() {
+        Some(why) => Ok(Err(why)),
+        None => lab::up().map(Ok),
+    }
+}
+
+fn test() -> Command {
     let mut command = cargo();
     command
         .args(["test", "--workspace"])
-        .args(&arguments.rest)
         .env("ORCHESTRATOR_BIN", binary("mcp-orchestrator", false))
         .env("ORCHESTRATOR_GUESTS", root().join("target/guests"));
-    process::run(&mut command)
+    command
 }

@@ -176,7 +176,7 @@ impl Argv {
 }
 
 /// The names that POSIX lets a program rely on.
-fn check_name(name: &str) -> Result<(), Problem> {
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
     let mut letters = name.chars();
     let starts_well = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
     if starts_well && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {

@@ -62,11 +62,11 @@ impl Servers {
                 }
                 (Some(source), None) => {
                     let source = self.reach(call, source).await?;
-                    self.each(call, source, Arc::new(Local), pairs, options).await
+                    self.each(call, source, self.here(), pairs, options).await
                 }
                 (None, Some(target)) => {
                     let target = self.reach(call, target).await?;
-                    self.each(call, Arc::new(Local), target, pairs, options).await
+                    self.each(call, self.here(), target, pairs, options).await
                 }
                 (None, None) => Ok(Vec::new()),
             }
@@ -81,6 +81,10 @@ impl Servers {
             Some(source) => self.audited(call, source, "download", Some(what.clone()), act, failures).await,
             None => act.await,
         }
+    }
+
+    fn here(&self) -> Arc<Local> {
+        Arc::new(self.parts().commons.local.clone())
     }
 
     async fn reach(&self, call: &Call, alias: &str) -> Result<Arc<Remote>, Problem> {

@@ -4,6 +4,7 @@
 //! Not how a server is reached: that is the wire's business.
 
 mod command;
+mod detached;
 mod excerpt;
 mod manage;
 mod select;
@@ -17,6 +18,7 @@ pub use crate::sftp::{
 };
 pub use crate::ssh::{OutputSink, Quota, Reached, Stopped, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
+pub use detached::{DetachedPlace, Exit, Follow, Launch, StartError, State};
 pub use excerpt::{Ends, Excerpt};
 pub use files::{Pair, Place};
 pub use manage::{NewServer, Verified};

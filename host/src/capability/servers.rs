@@ -103,7 +103,7 @@ impl Servers {
         Ok(buffer.into_captured(finished))
     }
 
-    /// The one way to a server.
+    /// Runs a command, and writes down that it was run and how it ended.
     pub(super) async fn run<S: OutputSink>(
         &self,
         call: &Call,
@@ -111,22 +111,35 @@ impl Servers {
         wire: Wire,
         sink: &mut S,
     ) -> Result<Finished, Problem> {
+        self.find(alias)?;
+        let asked = Some(wire.asked.clone());
+        let mut sent = false;
+        let done = self.act(call, alias, wire, sink, &mut sent);
+        let exit = self.audited(call, alias, "exec", asked, done, |exit| exit.code).await?;
+        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
+    }
+
+    /// The one way to a command on a server. `sent` tells whether anything may have had an effect there.
+    pub(super) async fn act<S: OutputSink>(
+        &self,
+        call: &Call,
+        alias: &str,
+        wire: Wire,
+        sink: &mut S,
+        sent: &mut bool,
+    ) -> Result<ssh::Exit, Problem> {
         let server = self.find(alias)?;
         let call = match wire.timeout {
             Some(timeout) => call.clone().within(timeout),
             None => call.clone(),
         };
-        let asked = wire.asked;
         let request =
             ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
-        let act = async {
-            let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
-            // From here on something happens on the server, so the job must be on disk.
-            call.recorded.wait().await?;
-            ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
-        };
-        let exit = self.audited(&call, alias, "exec", Some(asked), act, |exit| exit.code).await?;
-        Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
+        let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
+        // From here on something happens on the server, so the job must be on disk.
+        call.recorded.wait().await?;
+        *sent = true;
+        ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
     }
 
     /// Does something to a server, and writes down that it was done and how it ended.

@@ -19,7 +19,7 @@ use crate::secrets::Vault;
 use crate::sftp::Commons;
 use crate::ssh::{HostKeys, Pool, PoolSettings};
 use crate::store::Store;
-use crate::tools::{Core, Registry};
+use crate::tools::{self, Core, Registry};
 
 /// How long running work gets to end when the process has to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -60,6 +60,7 @@ impl Program {
         .context("starting the sandbox for plugins")?;
         let plugins = Arc::new(plugins);
         let core = Core::new(settings, store, jobs.clone(), servers, Arc::clone(&plugins), logs, audit.clone());
+        tools::reattach(&core).context("finding the detached jobs of an earlier process")?;
         let registry = Registry::new(core);
         // Compiles in the background what the cache does not hold, so that a first call need not wait for it.
         let warming = tokio::spawn(async move {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, NAMES, PluginConfig, PluginLimits};
+use super::{ConfigError, DetachConfig, NAMES, PluginConfig, PluginLimits};
 
 /// What stands in the file.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) values: BTreeMap<String, String>,
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) plugin_limits: PluginLimits,
+    pub(super) detach: DetachConfig,
 }
 
 #[derive(Deserialize)]
@@ -23,6 +24,8 @@ struct Tables {
     plugins: BTreeMap<String, PluginConfig>,
     #[serde(default)]
     plugin_limits: Limits,
+    #[serde(default)]
+    detach: DetachConfig,
 }
 
 #[derive(Default, Deserialize)]
@@ -34,6 +37,7 @@ struct Limits {
 
 const PLUGIN: &[&str] = &["enabled", "settings", "grants"];
 const GRANTS: &[&str] = &["servers", "exec", "sudo"];
+const DETACH: &[&str] = &["servers", "commands"];
 const LIMITS: &[&str] = &["memory_mb", "compute_s"];
 
 pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
@@ -43,12 +47,12 @@ pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
     };
     let document = DeTable::parse(text).map_err(failed)?;
     let table = document.get_ref();
-    let top: Vec<_> = NAMES.iter().map(|(_, key)| *key).chain(["plugins", "plugin_limits"]).collect();
+    let top: Vec<_> = NAMES.iter().map(|(_, key)| *key).chain(["plugins", "plugin_limits", "detach"]).collect();
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let place = line(text, key.span().start);
         let key: &str = key.get_ref();
-        if matches!(key, "plugins" | "plugin_limits") {
+        if matches!(key, "plugins" | "plugin_limits" | "detach") {
             continue;
         }
         if key == "data_dir" {
@@ -67,7 +71,7 @@ pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
     check_tables(text, table)?;
     let tables: Tables = toml::from_str(text).map_err(failed)?;
     let limits = plugin_limits(&tables.plugin_limits)?;
-    Ok(File { values, plugins: tables.plugins, plugin_limits: limits })
+    Ok(File { values, plugins: tables.plugins, plugin_limits: limits, detach: tables.detach })
 }
 
 fn plugin_limits(given: &Limits) -> Result<PluginLimits, ConfigError> {
@@ -92,6 +96,9 @@ fn check_tables(text: &str, top: &DeTable<'_>) -> Result<(), ConfigError> {
         let Some(table) = value.get_ref().as_table() else { continue };
         if key.get_ref() == "plugin_limits" {
             check(text, table, "plugin_limits", LIMITS)?;
+        }
+        if key.get_ref() == "detach" {
+            check(text, table, "detach", DETACH)?;
         }
         if key.get_ref() != "plugins" {
             continue;

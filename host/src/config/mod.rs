@@ -3,6 +3,7 @@
 //! A `.env` in the working directory is not read: that directory is often a repository which somebody else wrote.
 //! Nothing that is read here is put into the process's own environment.
 
+mod detach;
 mod directory;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use detach::DetachConfig;
 pub use directory::prepare as prepare_data_dir;
 pub use error::ConfigError;
 pub use plugins::{GrantsConfig, PluginConfig, PluginLimits};
@@ -111,6 +113,8 @@ pub struct Settings {
     pub plugins: BTreeMap<String, PluginConfig>,
     /// `[plugin_limits]`.
     pub plugin_limits: PluginLimits,
+    /// `[detach]`.
+    pub detach: DetachConfig,
 }
 
 impl Settings {
@@ -158,6 +162,7 @@ impl Settings {
             ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
             ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
             ("[plugin_limits] in orchestrator.toml", format!("{:?}", self.plugin_limits)),
+            ("[detach] in orchestrator.toml", format!("{:?}", self.detach)),
         ]
     }
 
@@ -225,6 +230,7 @@ impl Settings {
             master_key: sources.text("MCP_MASTER_KEY"),
             plugins: file.plugins,
             plugin_limits: file.plugin_limits,
+            detach: file.detach,
         })
     }
 }

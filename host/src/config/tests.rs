@@ -34,6 +34,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         master_key: None,
         plugins: BTreeMap::new(),
         plugin_limits: PluginLimits::default(),
+        detach: DetachConfig::default(),
     };
     assert!(settings == expected, "{settings:?}");
 }
@@ -261,4 +262,15 @@ fn every_setting_has_a_text_by_which_two_processes_compare_theirs() {
     let missing: Vec<_> =
         NAMES.iter().map(|(name, _)| *name).filter(|name| !named(name) && !folded.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn what_always_runs_detached_is_the_operators_word() {
+    let toml = "[detach]\nservers = [\"build-*\"]\ncommands = [\"pg_dump *\"]\n";
+    let env = BTreeMap::from([("MCP_DATA_DIR".to_owned(), "/d".to_owned())]);
+    let settings = Settings::from_sources(&env, &BTreeMap::new(), Some(toml)).unwrap();
+    assert_eq!(settings.detach.covers("build-1", &[], "ls"), Some("build-*"));
+    let wrong = Settings::from_sources(&env, &BTreeMap::new(), Some("[detach]\nserver = []\n")).unwrap_err();
+    let expected = "orchestrator.toml, line 2: unknown key \"detach.server\"; did you mean \"servers\"?";
+    assert_eq!(wrong.to_string(), expected);
 }

@@ -47,6 +47,16 @@ pub struct Head {
     pub rappel: Option<u64>,
     #[serde(default)]
     pub idempotency_key: Option<String>,
+    /// The random part of its name on the server, if it runs there by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detached: Option<String>,
+}
+
+impl Head {
+    /// The name on the server of a job that runs there by itself. Two orchestrators never choose the same.
+    pub fn place(&self) -> Option<String> {
+        self.detached.as_ref().map(|random| format!("{}-{random}", self.id))
+    }
 }
 
 fn first() -> u32 {
@@ -68,6 +78,8 @@ pub struct Pending;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
     pub started: Timestamp,
+    /// The server has said that the command is there. Never for a job that is not detached.
+    pub launched: bool,
 }
 
 /// Over.
@@ -107,7 +119,7 @@ impl Job<Pending> {
     }
 
     pub fn start(self, now: Timestamp) -> Job<Running> {
-        Job { head: self.head, state: Running { started: now } }
+        Job { head: self.head, state: Running { started: now, launched: false } }
     }
 
     pub fn cancel(self, problem: Problem, now: Timestamp) -> Job<Ended> {
@@ -125,6 +137,12 @@ impl Job<Pending> {
 }
 
 impl Job<Running> {
+    /// The server has said that the detached command is there.
+    pub fn launch(mut self) -> Self {
+        self.state.launched = self.head.detached.is_some();
+        self
+    }
+
     /// The work returned. A reply that is bad news makes the job a failed one.
     pub fn complete(self, reply: Reply, now: Timestamp) -> Job<Ended> {
         let end = if reply.is_error { End::Failed(Failure::Reply(reply)) } else { End::Completed(reply) };
@@ -305,6 +323,15 @@ impl AnyJob {
                 job.head.tool
             )
         })
+    }
+
+    /// What becomes of the job at the start after the process that had it: a detached one that was at work is looked for on
+    /// its server, and every other one that has not ended is crashed.
+    pub fn recover(self, now: Timestamp) -> AnyJob {
+        match self {
+            AnyJob::Running(job) if job.head.detached.is_some() => AnyJob::Running(job),
+            job => AnyJob::Ended(job.crash(now)),
+        }
     }
 
     /// The same job as one that the orchestrator's end interrupted; an ended one stays as it is.

@@ -23,7 +23,13 @@ fn head() -> Head {
         root: None,
         rappel: Some(30),
         idempotency_key: None,
+        detached: None,
     }
+}
+
+fn detached() -> Job<Running> {
+    let head = Head { detached: Some("0a".to_owned()), ..head() };
+    Job::<Pending>::new(head).start(at(2))
 }
 
 fn problem(code: Code) -> Problem {
@@ -83,6 +89,40 @@ fn every_job_survives_being_written_and_read() {
     let counts = Counts { stdout: StreamCounts { total: 9, kept: 5 }, ..Counts::default() };
     let job = AnyJob::Ended(running().complete(reply(false), at(5)).with_output(counts));
     assert_eq!(record::decode(&record::encode(&job).unwrap()), Ok(job));
+}
+
+#[test]
+fn only_a_detached_job_is_launched_and_that_survives_being_written() {
+    assert_eq!(running().launch(), running());
+    let launched = detached().launch();
+    assert!(launched.state.launched && !detached().state.launched);
+    assert_eq!(launched.head, detached().head);
+    for job in [launched, detached()] {
+        let job = AnyJob::Running(job);
+        assert_eq!(record::decode(&record::encode(&job).unwrap()), Ok(job));
+    }
+}
+
+#[test]
+fn a_place_on_a_server_is_named_by_the_job_and_by_chance() {
+    assert_eq!(running().head.place(), None);
+    assert_eq!(detached().head.place().unwrap(), format!("{}-0a", JobId(7)));
+}
+
+#[test]
+fn a_restart_ends_all_but_what_runs_by_itself() {
+    for (job, status, ..) in all() {
+        let expected = if job.is_active() { Status::Crashed } else { status };
+        assert_eq!(job.recover(at(60)).status(), expected, "{status:?}");
+    }
+    for job in [detached(), detached().launch()] {
+        assert_eq!(AnyJob::Running(job.clone()).recover(at(60)), AnyJob::Running(job));
+    }
+    // It had not begun, so nothing of it runs anywhere.
+    let pending = AnyJob::Pending(Job::<Pending>::new(detached().head));
+    assert_eq!(pending.recover(at(60)).status(), Status::Crashed);
+    let ended = AnyJob::Ended(detached().launch().complete(reply(false), at(5)));
+    assert_eq!(ended.clone().recover(at(60)), ended);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! What the work is, is the business of its tool: it comes here as a closure.
 
+mod detached;
 mod ids;
 mod job;
 mod keeper;

@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::error::{Code, Problem};
 use crate::store::{Store, StoreError};
 
+use super::detached::Detachment;
 use super::job::{AnyJob, Head, MAX_RETRIES, Status};
 use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
 use super::store::{Filter, JobStore};
@@ -42,9 +43,9 @@ pub(super) struct Inner {
     pub(super) slots: Arc<Semaphore>,
     /// What is pending or running in this process. A plain mutex, held for a look-up.
     active: Mutex<BTreeMap<JobId, Arc<Active>>>,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     /// No new jobs once this fires.
-    closing: CancellationToken,
+    pub(super) closing: CancellationToken,
     /// Running work is dropped once this fires.
     pub(super) abandon: CancellationToken,
     crashed_at_start: Vec<JobId>,
@@ -61,6 +62,8 @@ pub(super) struct Active {
     pub(super) cancel: CancellationToken,
     pub(super) progress: Progress,
     pub(super) spool: Spool,
+    /// What a detached job has beside that.
+    pub(super) detached: Option<Detachment>,
     /// As it was last committed; `None` before it first was.
     committed: Mutex<Option<AnyJob>>,
     pub(super) done: watch::Sender<Option<Outcome>>,
@@ -82,6 +85,8 @@ pub struct NewJob {
     pub idempotency_key: Option<String>,
     /// The job that this one tries again.
     pub retry_of: Option<JobId>,
+    /// It runs on its server by itself, and is found again there after this process.
+    pub detach: bool,
 }
 
 /// A committed job, to be waited for. Dropping it leaves the job alone.
@@ -113,13 +118,14 @@ impl Jobs {
         }
         let closing = CancellationToken::new();
         let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last, closing.clone());
+        let active = super::detached::found(&store, &outputs)?;
         Ok(Jobs(Arc::new(Inner {
             store,
             outputs,
             ids: ids::Ids::after(last),
             max_queue: settings.max_queue_size,
             slots: Arc::new(Semaphore::new(RUNNING)),
-            active: Mutex::default(),
+            active: Mutex::new(active),
             tasks: TaskTracker::new(),
             closing,
             abandon: CancellationToken::new(),
@@ -268,6 +274,7 @@ impl Jobs {
             rappel: head.rappel,
             idempotency_key: None,
             retry_of: Some(id),
+            detach: head.detached.is_some(),
         })
     }
 
@@ -290,7 +297,8 @@ impl Jobs {
     /// did not: its end on the server is then not known.
     pub async fn shutdown(&self, grace: Duration) {
         self.0.closing.cancel();
-        for active in self.0.active().values() {
+        // A detached job is left to itself: see `worker`.
+        for active in self.0.active().values().filter(|active| active.detached.is_none()) {
             active.cancel.cancel();
         }
         self.0.tasks.close();
@@ -311,7 +319,7 @@ impl Inner {
         self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn find(&self, id: JobId) -> Option<Arc<Active>> {
+    pub(super) fn find(&self, id: JobId) -> Option<Arc<Active>> {
         self.active().get(&id).cloned()
     }
 
@@ -340,13 +348,7 @@ impl Inner {
             .hint("wait for some to end (task_queue, task_wait), cancel some (task_cancel), or raise MAX_QUEUE_SIZE"));
         }
         let id = self.ids.next();
-        let entry = Arc::new(Active {
-            cancel: CancellationToken::new(),
-            progress: Progress::default(),
-            spool: Spool::new(&self.outputs, id),
-            committed: Mutex::default(),
-            done: watch::Sender::new(None),
-        });
+        let entry = Arc::new(Active::new(Spool::new(&self.outputs, id), new.detach.then(Detachment::default)));
         active.insert(id, entry.clone());
         let head = Head {
             id,
@@ -361,6 +363,7 @@ impl Inner {
             root: None,
             rappel: new.rappel,
             idempotency_key: new.idempotency_key,
+            detached: new.detach.then(|| format!("{:016x}", rand::random::<u64>())),
         };
         Ok((head, entry))
     }
@@ -383,7 +386,18 @@ impl Inner {
 }
 
 impl Active {
-    fn committed(&self) -> Option<AnyJob> {
+    pub(super) fn new(spool: Spool, detached: Option<Detachment>) -> Self {
+        Active {
+            cancel: CancellationToken::new(),
+            progress: Progress::default(),
+            spool,
+            detached,
+            committed: Mutex::default(),
+            done: watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn committed(&self) -> Option<AnyJob> {
         self.committed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 

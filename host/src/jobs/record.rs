@@ -17,6 +17,8 @@ struct Record {
     status: Status,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    launched: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,6 +35,7 @@ pub(super) fn encode(job: &AnyJob) -> Result<Vec<u8>, serde_json::Error> {
         head: job.head().clone(),
         status: job.status(),
         started: job.started(),
+        launched: matches!(job, AnyJob::Running(job) if job.state.launched),
         ended: job.ended(),
         reply: job.reply().cloned(),
         problem: job.problem().cloned(),
@@ -43,13 +46,13 @@ pub(super) fn encode(job: &AnyJob) -> Result<Vec<u8>, serde_json::Error> {
 /// The job in `bytes`, or why there is none in them.
 pub(super) fn decode(bytes: &[u8]) -> Result<AnyJob, String> {
     let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let Record { head, status, started, ended, reply, problem, output } = record;
+    let Record { head, status, started, launched, ended, reply, problem, output } = record;
     let missing = |what: &str| format!("a {} job without {what}", status.as_str());
     let end = match (status, reply, problem) {
         (Status::Pending, ..) => return Ok(AnyJob::Pending(Job { head, state: Pending })),
         (Status::Running, ..) => {
             let started = started.ok_or_else(|| missing("started"))?;
-            return Ok(AnyJob::Running(Job { head, state: Running { started } }));
+            return Ok(AnyJob::Running(Job { head, state: Running { started, launched } }));
         }
         (Status::Completed, Some(reply), _) => End::Completed(reply),
         (Status::Completed, None, _) => return Err(missing("reply")),

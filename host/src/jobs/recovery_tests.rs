@@ -93,3 +93,54 @@ async fn what_was_still_waiting_is_crashed_as_something_that_had_no_effect() {
     assert_eq!((job.status(), job.started()), (Status::Crashed, None));
     assert!(job.problem().unwrap().retryable);
 }
+
+#[tokio::test]
+async fn a_detached_job_is_found_again_and_goes_on_where_it_was_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let jobs = open(&settings(directory.path())).await;
+    let detached = || NewJob { detach: true, ..new("t") };
+    let (printed, has_printed) = tokio::sync::oneshot::channel();
+    let running = jobs
+        .submit(detached(), |call, spool| async move {
+            spool.write(Stream::Stdout, &[b'x'; 100_000]).await;
+            spool.write(Stream::Stdout, b"in memory").await;
+            printed.send(()).unwrap();
+            call.cancel.cancelled().await;
+            Ok(Reply::default())
+        })
+        .await
+        .unwrap();
+    has_printed.await.unwrap();
+    jobs.launched(running.id).await.unwrap();
+    // Neither a kill nor an orderly end touches it.
+    let copy = killed(directory.path());
+    jobs.shutdown(Duration::from_secs(5)).await;
+    drop(jobs);
+
+    for data in [copy.path(), directory.path()] {
+        let after = open(&settings(data)).await;
+        assert_eq!(after.crashed_at_start(), []);
+        let job = after.get(running.id).await.unwrap();
+        assert_eq!(job.status(), Status::Running);
+        let AnyJob::Running(job) = job else { panic!("not running") };
+        assert!(job.state.launched);
+        let mut kept = 0;
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        after.resume(job, |_, spool| async move {
+            asked.send(spool.counts().stdout.total).unwrap();
+            spool.write(Stream::Stdout, b"rest").await;
+            Ok(Reply::default())
+        });
+        kept += is_asked.await.unwrap();
+        let ended = after.wait(running.id, Duration::from_secs(60), &Default::default()).await.unwrap();
+        assert_eq!(ended.status(), Status::Completed);
+        assert_eq!(kept, 100_000, "what was in memory only is printed again");
+        let output = after.output(running.id).await.unwrap();
+        assert_eq!(output.page(Stream::Stdout, 99_999, 10).await.unwrap().text, "xrest");
+        // Its files on the server are remembered until they are gone.
+        assert_eq!(after.places().unwrap().len(), 1);
+        after.cleaned(running.id).await.unwrap();
+        assert!(after.places().unwrap().is_empty());
+        after.shutdown(Duration::from_secs(5)).await;
+    }
+}

@@ -25,6 +25,8 @@ const BY_KEY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("job
 const TALLY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_tally");
 /// How often the first job of a chain was retried.
 const RETRIES: TableDefinition<'_, u64, u32> = TableDefinition::new("jobs_retries");
+/// The detached jobs that may have something on their servers, so that it is removed there in the end.
+const PLACES: TableDefinition<'_, u64, ()> = TableDefinition::new("jobs_places");
 /// Small outputs: 0 is stdout, 1 is stderr.
 const OUTPUTS: TableDefinition<'_, (u64, u8), &[u8]> = TableDefinition::new("jobs_outputs");
 
@@ -75,7 +77,7 @@ pub(super) struct JobStore {
 }
 
 impl JobStore {
-    /// Creates the tables and ends what an earlier process left unended, in one transaction.
+    /// Creates the tables and ends what an earlier process left unended and does not run by itself, in one transaction.
     /// `output` tells what such a job has in files. Returns the crashed jobs and the greatest id in use.
     pub(super) async fn open(
         store: Store,
@@ -107,6 +109,25 @@ impl JobStore {
             let jobs = txn.open_table(JOBS)?;
             jobs.get(id.0)?.map(|bytes| decode(id.0, bytes.value())).transpose()
         })
+    }
+
+    /// Jobs that may have something on their servers, ended or not.
+    pub(super) fn places(&self) -> Result<Vec<AnyJob>, StoreError> {
+        self.store.read(|txn| {
+            let jobs = txn.open_table(JOBS)?;
+            let mut found = Vec::new();
+            for row in txn.open_table(PLACES)?.iter()? {
+                let id = row?.0.value();
+                found.extend(jobs.get(id)?.and_then(|bytes| readable(id, bytes.value())));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Commits that a job has nothing on its server any more.
+    pub(super) async fn cleaned(&self, id: JobId) -> Result<(), StoreError> {
+        let clean = move |txn: &WriteTransaction| Ok(txn.open_table(PLACES)?.remove(id.0).map(|_| ())?);
+        self.store.write(clean).await
     }
 
     /// A small output that was kept beside the job.
@@ -197,6 +218,7 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
     txn.open_table(TALLY)?;
     txn.open_table(RETRIES)?;
     txn.open_table(OUTPUTS)?;
+    txn.open_table(PLACES)?;
     Ok(())
 }
 
@@ -206,13 +228,21 @@ fn recover(txn: &WriteTransaction, output: &impl Fn(JobId) -> Counts) -> Result<
         crashed.push(JobId(row?.0.value()));
     }
     let now = Timestamp::now();
+    let mut detached = HashSet::new();
     for id in &crashed {
         let job = txn.open_table(JOBS)?.get(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
         match job {
             Some(job) if job.is_active() => {
                 let before = job.status();
-                let job = job.crash(now).with_output(output(*id));
-                update(txn, before, &AnyJob::Ended(job), None)?;
+                match job.recover(now) {
+                    AnyJob::Ended(job) => {
+                        update(txn, before, &AnyJob::Ended(job.with_output(output(*id))), None)?;
+                    }
+                    // It goes on by itself, and is looked for.
+                    _ => {
+                        detached.insert(*id);
+                    }
+                }
             }
             // Its record is gone or cannot be read: it must at least not be taken for a running one.
             _ => {
@@ -220,6 +250,7 @@ fn recover(txn: &WriteTransaction, output: &impl Fn(JobId) -> Counts) -> Result<
             }
         }
     }
+    crashed.retain(|id| !detached.contains(id));
     Ok(crashed)
 }
 
@@ -253,6 +284,9 @@ fn insert(txn: &WriteTransaction, job: AnyJob, retry_of: Option<JobId>) -> Resul
     txn.open_table(ACTIVE)?.insert(head.id.0, ())?;
     if let Some(server) = &head.server {
         txn.open_table(BY_SERVER)?.insert((server.as_str(), head.id.0), ())?;
+    }
+    if head.detached.is_some() {
+        txn.open_table(PLACES)?.insert(head.id.0, ())?;
     }
     count(&mut txn.open_table(TALLY)?, &head.tool, job.status(), 1)?;
     Ok(Inserted::New { attempts, root })
@@ -377,6 +411,7 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
     let mut tally = txn.open_table(TALLY)?;
     let mut retries = txn.open_table(RETRIES)?;
     let mut outputs = txn.open_table(OUTPUTS)?;
+    let mut places = txn.open_table(PLACES)?;
     for id in ids {
         let job = jobs.remove(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
         if let Some(job) = job {
@@ -390,6 +425,7 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
             count(&mut tally, &head.tool, job.status(), -1)?;
         }
         retries.remove(id.0)?;
+        places.remove(id.0)?;
         for stream in [Stream::Stdout, Stream::Stderr] {
             outputs.remove((id.0, stream_key(stream)))?;
         }

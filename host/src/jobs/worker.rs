@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::call::{Call, JobId, Recorded, Reply};
 use crate::error::{Code, Problem};
 
+use super::detached::Detachment;
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
 use super::output::{Kept, Spool};
 use super::queue::{Active, Inner, retry_limit};
@@ -76,6 +77,7 @@ pub(super) async fn live<F, Fut>(
             let place = tokio::select! {
                 biased;
                 () = active.cancel.cancelled() => None,
+                () = inner.closing.cancelled() => None,
                 place = inner.slots.clone().acquire_owned() => place.ok(),
             };
             let Some(place) = place else {
@@ -94,15 +96,40 @@ pub(super) async fn live<F, Fut>(
         AnyJob::Ended(_) => return lose(&inner, &active, id, Problem::internal("the job had ended before it began")),
     };
 
+    // A detached job takes none of this machine's power for as long as it runs: others need not wait for it.
+    let place = place.filter(|_| active.detached.is_none());
     let result = match early {
         Some(result) => result,
         None => doing.await,
     };
-    let ended = end(running, &active, result);
+    finish(&inner, &active, running, result).await;
+    drop(place);
+}
+
+/// Follows a detached job that an earlier process left running.
+pub(super) async fn go_on<F, Fut>(inner: Arc<Inner>, active: Arc<Active>, job: Job<Running>, work: F)
+where
+    F: FnOnce(Call, Spool) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
+{
+    let done = do_work(&inner, &active, job.head.clone(), Recorded::default(), work).await;
+    finish(&inner, &active, job, done).await;
+}
+
+async fn finish(inner: &Inner, active: &Active, running: Job<Running>, done: Done) {
+    if matches!(done, Done::Left) {
+        // Its record stays that of a running job, by which the next process finds it.
+        let problem =
+            Problem::new(Code::Cancelled, format!("the orchestrator ends; {} goes on by itself", running.head.id))
+                .detail("id", running.head.id.to_string())
+                .hint("The next start finds it again: task_wait.");
+        active.done.send_replace(Some(Err(problem)));
+        return;
+    }
+    let ended = end(running, active, done);
     let kept = active.spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
-    conclude(&inner, &active, Status::Running, ended, Some(kept)).await;
-    drop(place);
+    conclude(inner, active, Status::Running, ended, Some(kept)).await;
 }
 
 /// What came of the work.
@@ -111,6 +138,8 @@ enum Done {
     Panicked,
     /// The process ends, and does not wait for it any longer.
     Abandoned,
+    /// The process ends, and the work goes on without it.
+    Left,
 }
 
 /// Does the work.
@@ -135,6 +164,7 @@ where
     tokio::select! {
         biased;
         result = work => result.map_or(Done::Panicked, Done::Answered),
+        () = inner.closing.cancelled(), if active.detached.is_some() => Done::Left,
         () = inner.abandon.cancelled() => Done::Abandoned,
     }
 }
@@ -143,7 +173,10 @@ where
 fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
     let now = Timestamp::now();
     match done {
-        Done::Abandoned => AnyJob::Running(job).crash(now),
+        Done::Abandoned | Done::Left => AnyJob::Running(job).crash(now),
+        Done::Answered(Err(problem)) if active.detached.as_ref().is_some_and(Detachment::is_lost) => {
+            job.crash(problem, now)
+        }
         Done::Answered(Ok(reply)) => job.complete(reply, now),
         Done::Answered(Err(problem)) if problem.code == Code::Cancelled && active.cancel.is_cancelled() => {
             job.cancel(problem, now)

@@ -9,7 +9,7 @@ use futures::stream::{self, FuturesUnordered};
 use sha2::{Digest, Sha256};
 
 use super::error::{Cause, FileError};
-use super::files::{Files, Finish, Kind, Meta};
+use super::files::{Files, Finish, Kind, Meta, RENAME};
 use super::plan::Item;
 use super::transfer::Transfer;
 
@@ -27,11 +27,8 @@ pub async fn copy<S: Files, T: Files>(transfer: &Transfer<S, T>, item: &Item) ->
         return Err(FileError::new(target.place(), "write", &to, Cause::Busy));
     };
     transfer.unfinished.add(&temporary);
-    let copying = Copying { transfer, item, from, temporary: temporary.clone() };
-    let moved = match copying.to_temporary().await {
-        Ok(moved) => transfer.settle(&temporary, &to).await.map(|()| moved),
-        Err(error) => Err(error),
-    };
+    let copying = Copying { transfer, item, from, temporary: temporary.clone(), to };
+    let moved = copying.whole().await;
     match &moved {
         Ok(_) => transfer.unfinished.forget(&temporary),
         // What is there may be continued later.
@@ -51,6 +48,15 @@ struct Copying<'a, S: Files, T: Files> {
     item: &'a Item,
     from: PathBuf,
     temporary: PathBuf,
+    to: PathBuf,
+}
+
+/// How far a file has come.
+enum Stage {
+    /// All of it is under its temporary name.
+    Whole,
+    /// It has its real name.
+    Named,
 }
 
 impl<S: Files, T: Files> Copying<'_, S, T> {
@@ -66,9 +72,9 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
         FileError::new(self.source().place(), "read", &self.from, Cause::Changed)
     }
 
-    /// Fills the temporary file. A connection that breaks costs what was on its way, and a file that changes meanwhile is
+    /// Copies the file and gives it its name. A connection that breaks costs what was on its way, and a file that changes meanwhile is
     /// read once more from its beginning.
-    async fn to_temporary(&self) -> Result<u64, FileError> {
+    async fn whole(&self) -> Result<u64, FileError> {
         let mut expected = self.item.source.clone();
         let mut done = if self.transfer.options.resume { self.resume_point(&expected).await? } else { 0 };
         let (mut moved, mut attempts, mut changes) = (0, 0, 0);
@@ -77,8 +83,12 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
             let tried = self.attempt(&expected, &mut done).await;
             moved += done - begun;
             match tried {
-                Ok(()) => break,
+                Ok(Stage::Named) => return Ok(moved),
+                Ok(Stage::Whole) => break,
                 Err(error) if error.is_lost() => {
+                    if error.step == RENAME && self.is_gone().await {
+                        return Ok(moved);
+                    }
                     attempts = if done > begun { 1 } else { attempts + 1 };
                     if attempts >= ATTEMPTS {
                         return Err(error);
@@ -98,11 +108,17 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
         if self.transfer.options.verify {
             self.verify(expected.size).await?;
         }
+        self.transfer.settle(&self.temporary, &self.to).await?;
         Ok(moved)
     }
 
+    /// Whether the temporary file is gone. After a rename that nobody has confirmed, that says that it was done.
+    async fn is_gone(&self) -> bool {
+        matches!(self.target().meta(&self.temporary, false).await, Ok(None))
+    }
+
     /// From `done` to the end, with attributes. `done` is moved on by what has arrived for certain.
-    async fn attempt(&self, expected: &Meta, done: &mut u64) -> Result<(), FileError> {
+    async fn attempt(&self, expected: &Meta, done: &mut u64) -> Result<Stage, FileError> {
         let keep = *done > 0;
         let how = self.how(expected, keep);
         if !keep && expected.size <= self.chunk() {
@@ -121,7 +137,7 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
             return Err(error);
         }
         let (finished, ()) = futures::future::join(self.target().finish(target, &how), closing).await;
-        finished
+        finished.map(|()| Stage::Whole)
     }
 
     fn chunk(&self) -> u64 {
@@ -142,17 +158,18 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
     }
 
     /// A file that fits into one block.
-    async fn small(&self, expected: &Meta, how: &Finish, done: &mut u64) -> Result<(), FileError> {
+    async fn small(&self, expected: &Meta, how: &Finish, done: &mut u64) -> Result<Stage, FileError> {
         let room = self.transfer.window.room(expected.size, expected.size == self.chunk()).await;
         let (data, now) = self.source().take(&self.from, expected).await?;
         if !is_same(&now, expected) || data.len() as u64 != expected.size {
             return Err(self.changed());
         }
-        self.target().put(&self.temporary, data, how).await?;
+        let name = (!self.transfer.options.verify).then_some(&*self.to);
+        self.target().put(&self.temporary, data, how, name).await?;
         room.done();
         *done = expected.size;
         self.transfer.arrived(expected.size);
-        Ok(())
+        Ok(if name.is_some() { Stage::Named } else { Stage::Whole })
     }
 
     /// Moves the blocks, and looks whether the file is still what it was.
@@ -212,11 +229,11 @@ impl<S: Files, T: Files> Copying<'_, S, T> {
             return Ok(self.transfer.spared(partial.size));
         }
         let Some(there) = &self.item.target else { return Ok(0) };
-        let to = self.transfer.to(&self.item.path);
+        let to = &self.to;
         if there.kind == Kind::File
             && (1..=size).contains(&there.size)
-            && self.is_same(&to, there.size).await?
-            && self.target().clone_prefix(&to, &self.temporary, there.size).await?
+            && self.is_same(to, there.size).await?
+            && self.target().clone_prefix(to, &self.temporary, there.size).await?
         {
             return Ok(self.transfer.spared(there.size));
         }

@@ -10,6 +10,9 @@ use bytes::Bytes;
 
 use super::error::FileError;
 
+/// The step that errors of [`Files::rename`] name.
+pub const RENAME: &str = "replace";
+
 /// What stands under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -122,8 +125,14 @@ pub trait Files: Send + Sync + 'static {
     /// All of a small file, and what it was when it was read: opened, read and closed in one go.
     fn take(&self, path: &Path, meta: &Meta) -> impl Future<Output = Result<(Bytes, Meta), FileError>> + Send;
 
-    /// Makes a small file: created as by `create`, written and finished in one go.
-    fn put(&self, path: &Path, data: Bytes, how: &Finish) -> impl Future<Output = Result<(), FileError>> + Send;
+    /// Makes a small file: created as by `create`, written and finished in one go, and renamed to `name` if there is one.
+    fn put(
+        &self,
+        path: &Path,
+        data: Bytes,
+        how: &Finish,
+        name: Option<&Path>,
+    ) -> impl Future<Output = Result<(), FileError>> + Send;
 
     /// Replaces what has the new name, in one step; `durable` has it on the disk, where that can be asked for.
     fn rename(&self, from: &Path, to: &Path, durable: bool) -> impl Future<Output = Result<(), FileError>> + Send;

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::error::{Cause, FileError};
-use super::files::{Files, Finish, Meta};
+use super::files::{Files, Finish, Meta, RENAME};
+use super::hands::Hands;
 use crate::config::expand_home;
 
 /// As much as SFTP servers take at once.
@@ -19,25 +20,23 @@ const CHUNK: u32 = 255 << 10;
 const MAX_OPEN: usize = 256;
 
 /// This machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Local;
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    hands: Hands,
+}
 
-/// Runs system calls for one step on one path.
-async fn blocking<T: Send + 'static>(
-    step: &'static str,
-    path: &Path,
-    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-) -> Result<T, FileError> {
-    let owned = path.to_owned();
-    let done = tokio::task::spawn_blocking(move || {
-        let result = work(&owned);
-        (owned, result)
-    });
-    match done.await {
-        Ok((_, Ok(value))) => Ok(value),
-        Ok((path, Err(error))) => Err(FileError::new(None, step, &path, cause(error))),
-        // Only when the process ends.
-        Err(error) => Err(FileError::new(None, step, path, Cause::Io(Arc::new(io::Error::other(error))))),
+impl Local {
+    /// Runs system calls for one step on one path.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        step: &'static str,
+        path: &Path,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let owned = path.to_owned();
+        let done = self.hands.run(move || work(&owned)).await;
+        let done = done.unwrap_or_else(|| Err(io::Error::other("there is no thread that could do it")));
+        done.map_err(|error| FileError::new(None, step, path, cause(error)))
     }
 }
 
@@ -101,6 +100,14 @@ fn finish_file(file: &File, how: &Finish) -> io::Result<()> {
     if how.durable { file.sync_all() } else { Ok(()) }
 }
 
+fn rename_file(from: &Path, to: &Path, durable: bool) -> io::Result<()> {
+    fs::rename(from, to)?;
+    match to.parent() {
+        Some(folder) if durable => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
 fn hash(mut reader: impl Read) -> io::Result<[u8; 32]> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK as usize];
@@ -138,7 +145,7 @@ impl Files for Local {
     }
 
     async fn meta(&self, path: &Path, follow: bool) -> Result<Option<Meta>, FileError> {
-        blocking("look at", path, move |path| {
+        self.blocking("look at", path, move |path| {
             let found = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
             match found {
                 Ok(found) => Ok(Some(meta(&found))),
@@ -152,7 +159,7 @@ impl Files for Local {
     }
 
     async fn list(&self, path: &Path) -> Result<Vec<(PathBuf, Meta)>, FileError> {
-        blocking("list", path, |path| {
+        self.blocking("list", path, |path| {
             let mut entries = Vec::new();
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
@@ -169,20 +176,20 @@ impl Files for Local {
     }
 
     async fn real_path(&self, path: &Path) -> Result<PathBuf, FileError> {
-        blocking("look at", path, |path| fs::canonicalize(path)).await
+        self.blocking("look at", path, |path| fs::canonicalize(path)).await
     }
 
     async fn read_link(&self, path: &Path) -> Result<PathBuf, FileError> {
-        blocking("read the link", path, |path| fs::read_link(path)).await
+        self.blocking("read the link", path, |path| fs::read_link(path)).await
     }
 
     async fn make_link(&self, path: &Path, target: &Path) -> Result<(), FileError> {
         let target = target.to_owned();
-        blocking("make the link", path, |path| std::os::unix::fs::symlink(target, path)).await
+        self.blocking("make the link", path, |path| std::os::unix::fs::symlink(target, path)).await
     }
 
     async fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        blocking("make the directory", path, move |path| {
+        self.blocking("make the directory", path, move |path| {
             fs::DirBuilder::new().mode(mode).create(path)?;
             // The process's umask has taken some bits away.
             fs::set_permissions(path, Permissions::from_mode(mode))
@@ -191,16 +198,16 @@ impl Files for Local {
     }
 
     async fn open(&self, path: &Path, _: &Meta) -> Result<LocalFile, FileError> {
-        blocking("open", path, |path| Ok(LocalFile { file: Arc::new(open_file(path)?), path: path.into() })).await
+        self.blocking("open", path, |path| Ok(LocalFile { file: Arc::new(open_file(path)?), path: path.into() })).await
     }
 
     async fn look(&self, file: &LocalFile) -> Result<Meta, FileError> {
         let open = file.file.clone();
-        blocking("look at", &file.path, move |_| open.metadata().map(|found| meta(&found))).await
+        self.blocking("look at", &file.path, move |_| open.metadata().map(|found| meta(&found))).await
     }
 
     async fn create(&self, path: &Path, keep: bool, _size: u64) -> Result<LocalFile, FileError> {
-        blocking("create", path, move |path| {
+        self.blocking("create", path, move |path| {
             Ok(LocalFile { file: Arc::new(create_file(path, keep)?), path: path.into() })
         })
         .await
@@ -208,7 +215,7 @@ impl Files for Local {
 
     async fn read(&self, file: &LocalFile, offset: u64, length: u32) -> Result<Bytes, FileError> {
         let open = file.file.clone();
-        blocking("read", &file.path, move |_| {
+        self.blocking("read", &file.path, move |_| {
             let mut buffer = vec![0; length as usize];
             let mut filled = 0;
             while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -227,7 +234,7 @@ impl Files for Local {
 
     async fn write(&self, file: &LocalFile, offset: u64, data: Bytes) -> Result<(), FileError> {
         let open = file.file.clone();
-        blocking("write", &file.path, move |_| open.write_all_at(&data, offset)).await
+        self.blocking("write", &file.path, move |_| open.write_all_at(&data, offset)).await
     }
 
     async fn close(&self, file: LocalFile) {
@@ -236,12 +243,12 @@ impl Files for Local {
 
     async fn finish(&self, file: LocalFile, how: &Finish) -> Result<(), FileError> {
         let how = how.clone();
-        blocking("finish", &file.path.clone(), move |_| finish_file(&file.file, &how)).await
+        self.blocking("finish", &file.path.clone(), move |_| finish_file(&file.file, &how)).await
     }
 
     async fn take(&self, path: &Path, expected: &Meta) -> Result<(Bytes, Meta), FileError> {
         let size = expected.size;
-        blocking("read", path, move |path| {
+        self.blocking("read", path, move |path| {
             let mut file = open_file(path)?;
             let mut data = Vec::with_capacity(size as usize);
             (&mut file).take(size).read_to_end(&mut data)?;
@@ -250,30 +257,24 @@ impl Files for Local {
         .await
     }
 
-    async fn put(&self, path: &Path, data: Bytes, how: &Finish) -> Result<(), FileError> {
-        let how = how.clone();
-        blocking("write", path, move |path| {
+    async fn put(&self, path: &Path, data: Bytes, how: &Finish, name: Option<&Path>) -> Result<(), FileError> {
+        let (how, name) = (how.clone(), name.map(Path::to_owned));
+        self.blocking("write", path, move |path| {
             let mut file = create_file(path, false)?;
             file.write_all(&data)?;
-            finish_file(&file, &how)
+            finish_file(&file, &how)?;
+            name.map_or(Ok(()), |name| rename_file(path, &name, how.durable))
         })
         .await
     }
 
     async fn rename(&self, from: &Path, to: &Path, durable: bool) -> Result<(), FileError> {
         let from = from.to_owned();
-        blocking("replace", to, move |to| {
-            fs::rename(from, to)?;
-            match to.parent() {
-                Some(folder) if durable => File::open(folder)?.sync_all(),
-                _ => Ok(()),
-            }
-        })
-        .await
+        self.blocking(RENAME, to, move |to| rename_file(&from, to, durable)).await
     }
 
     async fn remove(&self, path: &Path) -> Result<(), FileError> {
-        blocking("remove", path, |path| match fs::remove_file(path) {
+        self.blocking("remove", path, |path| match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         })
@@ -282,7 +283,7 @@ impl Files for Local {
 
     async fn set(&self, path: &Path, how: &Finish) -> Result<(), FileError> {
         let how = how.clone();
-        blocking("set the attributes of", path, move |path| {
+        self.blocking("set the attributes of", path, move |path| {
             fs::set_permissions(path, Permissions::from_mode(how.mode))?;
             let directory = File::open(path)?;
             if let Some(times) = how.times {
@@ -298,7 +299,7 @@ impl Files for Local {
 
     async fn clone_prefix(&self, from: &Path, to: &Path, length: u64) -> Result<bool, FileError> {
         let from = from.to_owned();
-        blocking("copy what is there to", to, move |to| {
+        self.blocking("copy what is there to", to, move |to| {
             let mut source = File::open(from)?.take(length);
             let mut target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
             Ok(io::copy(&mut source, &mut target)? == length)
@@ -307,6 +308,6 @@ impl Files for Local {
     }
 
     async fn digest(&self, path: &Path, length: u64) -> Result<Option<[u8; 32]>, FileError> {
-        blocking("compute the SHA-256 of", path, move |path| hash(File::open(path)?.take(length)).map(Some)).await
+        self.blocking("compute the SHA-256 of", path, move |path| hash(File::open(path)?.take(length)).map(Some)).await
     }
 }

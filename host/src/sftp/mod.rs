@@ -14,6 +14,7 @@ mod roots;
 mod window;
 mod meter;
 mod files;
+mod hands;
 mod local;
 mod remote;
 mod client;

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::client::{Client, Handle};
 use super::error::{Cause, FileError};
-use super::files::{Files, Finish, Meta};
+use super::files::{Files, Finish, Meta, RENAME};
 use super::packet::Attrs;
 use crate::error::Problem;
 use crate::ssh::Lease;
@@ -384,12 +384,16 @@ impl Files for Remote {
         Ok((data?, now))
     }
 
-    async fn put(&self, path: &Path, data: Bytes, how: &Finish) -> Result<(), FileError> {
+    async fn put(&self, path: &Path, data: Bytes, how: &Finish, name: Option<&Path>) -> Result<(), FileError> {
         if how.durable || how.owner.is_some() {
             let file = self.create(path, false, data.len() as u64).await?;
             let written = if data.is_empty() { Ok(()) } else { self.write(&file, 0, data).await };
             let finished = self.finish(file, how).await;
-            return written.and(finished);
+            written.and(finished)?;
+            return match name {
+                Some(name) => self.rename(path, name, how.durable).await,
+                None => Ok(()),
+            };
         }
         let put = self.step("write", path, async |client| {
             let handle = client.open_write(path, 0o600, true).await?;
@@ -397,14 +401,17 @@ impl Files for Remote {
             let (set, close) = (client.set_fstat(&handle, &attrs), client.close(&handle));
             if data.is_empty() {
                 let (set, close) = futures::join!(set, close);
-                return set.and(close);
+                set.and(close)?;
+            } else {
+                let (write, set, close) = futures::join!(client.write(&handle, 0, &data), set, close);
+                write.and(set).and(close)?;
             }
-            let (write, set, close) = futures::join!(client.write(&handle, 0, &data), set, close);
-            write.and(set).and(close)
+            Ok(())
         });
-        match put.await {
-            Ok(()) => Ok(()),
-            Err(error) => {
+        match (put.await, name) {
+            (Ok(()), Some(name)) => self.rename(path, name, how.durable).await,
+            (Ok(()), None) => Ok(()),
+            (Err(error), _) => {
                 let cause = self.explain(error.cause, path).await;
                 Err(FileError { cause, ..error })
             }
@@ -412,7 +419,7 @@ impl Files for Remote {
     }
 
     async fn rename(&self, from: &Path, to: &Path, _durable: bool) -> Result<(), FileError> {
-        self.step("replace", to, async |client| client.rename(from, to).await).await
+        self.step(RENAME, to, async |client| client.rename(from, to).await).await
     }
 
     async fn remove(&self, path: &Path) -> Result<(), FileError> {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{Cause, FileError};
 use super::files::{Files, Kind, Meta};
 use super::globs::{Glob, is_glob};
+use super::local::Local;
 use super::meter::Meter;
 use super::roots::{self, Roots};
 use super::steps;
@@ -47,6 +48,7 @@ pub struct Commons {
     pub roots: Roots,
     pub tag: Tag,
     pub claims: Claims,
+    pub local: Local,
 }
 
 impl Commons {
@@ -56,7 +58,7 @@ impl Commons {
         let ours = std::fs::canonicalize(ours).unwrap_or_else(|_| ours.to_owned());
         let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
         let tag = Tag::new(&[&machine, ours.as_os_str().as_encoded_bytes()].concat());
-        Commons { roots: Roots { allowed, ours }, tag, claims: Claims::default() }
+        Commons { roots: Roots { allowed, ours }, tag, claims: Claims::default(), local: Local::default() }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use super::Registry;
+use super::exec::Rounds;
 use crate::audit::Audit;
 use crate::capability::Servers;
 use crate::config::Settings;
@@ -23,6 +24,8 @@ pub struct Core {
     pub logs: Logs,
     pub audit: Audit,
     pub started: Instant,
+    /// Whose turn it is to look after its detached command.
+    pub rounds: Rounds,
     /// Set once, when the registry exists: `help` and `task_retry` look into it.
     registry: OnceLock<Weak<Registry>>,
 }
@@ -46,6 +49,7 @@ impl Core {
             logs,
             audit,
             started: Instant::now(),
+            rounds: Rounds::default(),
             registry: OnceLock::new(),
         })
     }

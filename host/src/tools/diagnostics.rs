@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use super::typed::Direct;
 use super::{Annotations, Core, Execution, Tool, ToolSpec};
 use crate::call::Reply;
 use crate::error::Problem;
+use crate::jobs::AnyJob;
 use crate::logs::{Level, Query};
 use crate::plugins::PluginStatus;
 
@@ -236,6 +238,9 @@ fn diagnostics(core: &Arc<Core>) -> Box<dyn Tool> {
 /// Below this much free space in the data directory's file system, jobs may soon not be recorded.
 const LOW_DISK_BYTES: u64 = 256 << 20;
 
+/// After so many seconds the files of an ended detached job should be gone from its server.
+const LEFT_AFTER: i64 = 900;
+
 async fn diagnose(core: &Core, verbose: bool) -> Result<Reply, Problem> {
     let stats = core.jobs.stats().await?;
     let pool = core.servers.pool_stats();
@@ -259,6 +264,11 @@ async fn diagnose(core: &Core, verbose: bool) -> Result<Reply, Problem> {
     if !stats.retryable_crashed.is_empty() {
         let count = stats.retryable_crashed.len();
         warnings.push(format!("{count} crashed jobs can be retried: task_history with status crashed"));
+    }
+    let left = left_on_servers(core)?;
+    if !left.is_empty() {
+        warnings
+            .push(format!("files of detached jobs that have ended are still on their servers: {}", left.join(", ")));
     }
     let active = core.jobs.active().len();
     if active * 10 >= core.jobs.capacity() * 9 {
@@ -309,6 +319,15 @@ fn diagnostics_text(result: &DiagnosticsResult) -> String {
         text.push_str(&format!("\nmemory: {} MiB", memory >> 20));
     }
     text
+}
+
+/// Detached jobs that ended a while ago and whose files are still on their servers, as `ID on ALIAS`.
+fn left_on_servers(core: &Core) -> Result<Vec<String>, Problem> {
+    let told = |job: &AnyJob| {
+        let since = Timestamp::now().duration_since(job.ended()?).as_secs();
+        (since > LEFT_AFTER).then(|| format!("{} on {}", job.id(), job.head().server.as_deref().unwrap_or_default()))
+    };
+    Ok(core.jobs.places()?.iter().filter_map(told).collect())
 }
 
 /// The memory of this process that is in use, where the system tells (Linux).

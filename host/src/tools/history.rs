@@ -46,6 +46,10 @@ pub struct JobView {
     /// Set when the job still runs after its `rappel`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reminder: Option<String>,
+    /// What there is to say of a running detached job.
+    #[schemars(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     #[schemars(skip)]
     arguments: Map<String, Value>,
     /// The tool's own structured result.
@@ -79,6 +83,7 @@ impl JobView {
             caller: head.caller.clone(),
             retried_from: head.retried_from.map(|id| id.to_string()),
             reminder: job.reminder(Timestamp::now()),
+            note: None,
             arguments,
             result: None,
             error: None,

@@ -14,6 +14,7 @@ pub const PARTIAL_OUTPUT: usize = 4_000;
 
 /// Records the job, starts it, and waits for its end as long as a client should have to.
 pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> Result<Reply, Problem> {
+    let detached = work.detach;
     let ticket = core.jobs.submit(new, work.run).await?;
     let id = ticket.id;
     let mut reports = core.jobs.progress(id);
@@ -25,6 +26,12 @@ pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> R
             // The end first: a job that is done is answered even if its last report came at the same moment.
             biased;
             job = &mut ended => return answer(job?.as_ref()),
+            // Clients cancel what they have lost patience with, and a detached command is one that nobody need wait for.
+            () = request.cancel.cancelled(), if detached => {
+                return Err(Problem::new(Code::Cancelled, format!("waiting for {id} was cancelled; the command goes on"))
+                    .detail("id", id.to_string())
+                    .hint("task_cancel stops it."));
+            }
             () = request.cancel.cancelled() => {
                 let job = core.jobs.cancel(id).await?;
                 return answer(&job);

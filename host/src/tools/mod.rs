@@ -19,6 +19,7 @@ mod help;
 mod plugin;
 
 pub use core::Core;
+pub use exec::reattach;
 pub use registry::{Registry, Request};
 pub use spec::{Annotations, Execution, Origin, ToolSpec};
 
@@ -61,5 +62,7 @@ pub struct JobWork {
     pub rappel: Option<u64>,
     /// A second call with the same key gets the first one's job instead of running again.
     pub idempotency_key: Option<String>,
+    /// It is to run on its server by itself.
+    pub detach: bool,
     pub run: Box<dyn FnOnce(Call, Spool) -> Answering + Send>,
 }

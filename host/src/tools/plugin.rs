@@ -78,6 +78,7 @@ impl Tool for PluginTool {
                 servers: Vec::new(),
                 rappel: None,
                 idempotency_key: None,
+                detach: false,
                 run: Box::new(move |call, _spool| run(call)),
             }),
         })

@@ -122,6 +122,10 @@ fn status(core: &Arc<Core>) -> Box<dyn Tool> {
 async fn job_reply(core: &Core, job: &AnyJob) -> Reply {
     let mut view = JobView::new(job, true);
     let mut text = line(&view);
+    if let Some(note) = core.jobs.note(job.id()) {
+        text.push_str(&format!("\n  {note}"));
+        view.note = Some(note);
+    }
     if let Some(said) = view.said() {
         text.push('\n');
         text.push_str(&said);

@@ -105,6 +105,7 @@ impl Registry {
                     rappel: work.rappel,
                     idempotency_key: work.idempotency_key.clone(),
                     retry_of: None,
+                    detach: work.detach,
                 };
                 hybrid::run(&self.core, new, work, request).await
             }
@@ -126,7 +127,8 @@ impl Registry {
         match tool.prepare(new.arguments.clone())? {
             Work::Direct(_) => Err(Problem::invalid(format!("{} does not run as a job", new.tool))),
             Work::Job(work) => {
-                let new = NewJob { caller: request.caller.to_string(), origin: tool.spec().origin.to_string(), ..new };
+                let (caller, origin) = (request.caller.to_string(), tool.spec().origin.to_string());
+                let new = NewJob { caller, origin, detach: work.detach, ..new };
                 hybrid::run(&self.core, new, work, request).await
             }
         }

@@ -149,6 +149,7 @@ where
             servers: arguments.servers(),
             rappel: arguments.rappel(),
             idempotency_key: arguments.idempotency_key(),
+            detach: false,
             run: Box::new(move |call, spool| run(arguments, call, spool).boxed()),
         }))
     }

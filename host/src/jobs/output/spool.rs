@@ -71,6 +71,24 @@ impl Spool {
         Spool(Arc::new(Both { id, stdout: stream(Stream::Stdout), stderr: stream(Stream::Stderr) }))
     }
 
+    /// A spool that goes on behind what an earlier process has left in files. What that had in memory is printed again.
+    pub fn resume(directory: &Path, id: JobId) -> Self {
+        let spool = Spool::new(directory, id);
+        for stream in [&spool.0.stdout, &spool.0.stderr] {
+            // Without a file nothing was kept.
+            if let Ok(file) = OpenOptions::new().read(true).append(true).open(&stream.path) {
+                let len = file.metadata().map_or(0, |file| file.len());
+                *stream.lock() = State { total: len, file: Some(file), in_file: len, ..State::default() };
+            }
+        }
+        spool
+    }
+
+    /// Counts bytes that were printed and are not to be had.
+    pub fn skip(&self, stream: Stream, bytes: u64) {
+        self.stream(stream).lock().total += bytes;
+    }
+
     fn stream(&self, stream: Stream) -> &Arc<StreamSpool> {
         match stream {
             Stream::Stdout => &self.0.stdout,

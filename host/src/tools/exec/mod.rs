@@ -7,20 +7,23 @@ mod words;
 mod many;
 mod sequence;
 mod interactive;
+mod detached;
 mod reporting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use self::many::ManyResult;
 use self::reporting::Reporting;
 use self::stream::{Share, Sharing};
 use self::targets::Targets;
-use super::typed::{Job, JobArguments};
-use super::{Annotations, Core, Execution, Tool, ToolSpec};
+use super::typed::decode;
+use super::{Annotations, Core, Execution, JobWork, Tool, ToolSpec, Work};
 use crate::call::{Call, Reply};
 use crate::capability::{Finished, Shell, is_selector};
 use crate::error::Problem;
@@ -29,8 +32,10 @@ use crate::jobs::Spool;
 /// How much of the two streams together is shown inline, in characters.
 const INLINE_OUTPUT: usize = 20_000;
 
+pub use detached::{Rounds, reattach};
+
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
-    vec![exec(core), sequence::tool(core), interactive::tool(core)]
+    vec![Exec::tool(core), sequence::tool(core), interactive::tool(core)]
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -55,6 +60,8 @@ struct ExecArguments {
     pty: Option<bool>,
     /// Seconds until a reminder.
     rappel: Option<u64>,
+    /// Runs on by itself if the connection or this program ends.
+    detach: Option<bool>,
     /// Stop after {seconds: 10, lines: 100}; always for what never ends, like tail -f.
     stream: Option<Share>,
     /// The same key does not run again.
@@ -67,7 +74,7 @@ fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object"})
 }
 
-impl JobArguments for ExecArguments {
+impl ExecArguments {
     fn check(&self) -> Result<(), Problem> {
         if self.alias.words().is_empty() {
             return Err(Problem::invalid("task_exec: argument \"alias\" is an empty list: name at least one server")
@@ -89,14 +96,6 @@ impl JobArguments for ExecArguments {
 
     fn servers(&self) -> Vec<String> {
         self.alias.words()
-    }
-
-    fn rappel(&self) -> Option<u64> {
-        self.rappel
-    }
-
-    fn idempotency_key(&self) -> Option<String> {
-        self.idempotency_key.clone()
     }
 }
 
@@ -133,22 +132,54 @@ struct Answer {
     many: ManyResult,
 }
 
-fn exec(core: &Arc<Core>) -> Box<dyn Tool> {
-    let core = Arc::clone(core);
-    Job::tool(
-        ToolSpec::core::<ExecArguments, Answer>(
+/// Not a [`Job`](super::typed::Job) only because the operator has a say in whether it is detached.
+struct Exec {
+    spec: ToolSpec,
+    core: Arc<Core>,
+}
+
+impl Exec {
+    fn tool(core: &Arc<Core>) -> Box<dyn Tool> {
+        let spec = ToolSpec::core::<ExecArguments, Answer>(
             "task_exec",
             "Run a command",
             "Runs a shell command on one or many servers. A long one goes on in the background: task_wait. Each call is a \
              new shell: see task_exec_sequence. For prompts: task_exec_interactive.",
             Execution::Job,
             Annotations::ACTS,
-        ),
-        move |arguments: ExecArguments, call, spool| {
-            let core = Arc::clone(&core);
-            async move { run(core, arguments, call, spool).await }
-        },
-    )
+        );
+        Box::new(Exec { spec, core: Arc::clone(core) })
+    }
+}
+
+impl Tool for Exec {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn prepare(&self, recorded: Map<String, Value>) -> Result<Work, Problem> {
+        let arguments = decode::<ExecArguments>(&self.spec, recorded.clone())?;
+        arguments.check()?;
+        let detach = detached::is_wanted(&self.core, &arguments)?;
+        let core = Arc::clone(&self.core);
+        Ok(Work::Job(JobWork {
+            arguments: recorded,
+            server: arguments.server(),
+            servers: arguments.servers(),
+            rappel: arguments.rappel,
+            idempotency_key: arguments.idempotency_key.clone(),
+            detach,
+            run: Box::new(move |call, spool| {
+                async move {
+                    match detach {
+                        true => detached::run(core, arguments, call, spool).await,
+                        false => run(core, arguments, call, spool).await,
+                    }
+                }
+                .boxed()
+            }),
+        }))
+    }
 }
 
 /// The argument `timeout`: seconds, 0 for none, absent for what is usual.
@@ -191,6 +222,17 @@ async fn one(
     let mut sink = Reporting { spool: spool.clone(), progress: call.progress.clone(), started: Instant::now() };
     let sudo = shell.sudo;
     let finished = core.servers.shell(&call, &alias, shell, &mut sink).await?;
+    reply_of(alias, finished, sharing, &spool, sudo).await
+}
+
+/// What is told of a command on one server, whose output is in `spool`.
+async fn reply_of(
+    alias: String,
+    finished: Finished,
+    sharing: Option<&Sharing>,
+    spool: &Spool,
+    sudo: bool,
+) -> Result<Reply, Problem> {
     let counts = spool.counts();
     let shown = spool.output().render(INLINE_OUTPUT).await?;
     let ok = is_good(&finished);

@@ -1,0 +1,111 @@
+//! Jobs that run on their servers by themselves, as far as the queue is concerned: they are left alone when this process ends,
+//! found again by the next one, and remembered until nothing of them is left on the server.
+//!
+//! How they are started and followed is the business of their tool.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::call::{Call, JobId, Reply};
+use crate::error::Problem;
+use crate::store::StoreError;
+
+use super::job::{AnyJob, Job, Running, Status};
+use super::output::Spool;
+use super::queue::{Active, Jobs};
+use super::store::JobStore;
+use super::worker;
+
+/// What is known of a detached job in this process only.
+#[derive(Debug, Default)]
+pub(super) struct Detachment {
+    /// What there is to say of it beside its state. A plain mutex, held for a copy.
+    note: Mutex<Option<String>>,
+    /// The command is gone and nobody knows how it ended.
+    lost: AtomicBool,
+}
+
+impl Detachment {
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+}
+
+/// The detached jobs that an earlier process left running.
+pub(super) fn found(store: &JobStore, outputs: &Path) -> Result<BTreeMap<JobId, Arc<Active>>, StoreError> {
+    let mut found = BTreeMap::new();
+    for job in store.places()?.into_iter().filter(AnyJob::is_active) {
+        let active = Active::new(Spool::resume(outputs, job.id()), Some(Detachment::default()));
+        let id = job.id();
+        active.show(job);
+        found.insert(id, Arc::new(active));
+    }
+    Ok(found)
+}
+
+impl Jobs {
+    /// The detached jobs that may have something on their servers: those that run, and those that have ended and were not
+    /// cleaned up.
+    pub fn places(&self) -> Result<Vec<AnyJob>, Problem> {
+        Ok(self.0.store.places()?)
+    }
+
+    /// Follows a detached job that an earlier process left running, by `work`, until it ends.
+    pub fn resume<F, Fut>(&self, job: Job<Running>, work: F)
+    where
+        F: FnOnce(Call, Spool) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
+    {
+        if let Some(active) = self.0.find(job.head.id) {
+            self.0.tasks.spawn(worker::go_on(self.0.clone(), active, job, work));
+        }
+    }
+
+    /// Commits that the server has said that a job's command is there.
+    pub async fn launched(&self, id: JobId) -> Result<(), Problem> {
+        let Some(active) = self.0.find(id) else { return Ok(()) };
+        let Some(AnyJob::Running(job)) = active.committed() else { return Ok(()) };
+        let job = AnyJob::Running(job.launch());
+        self.0.store.update(Status::Running, job.clone(), None).await?;
+        active.show(job);
+        Ok(())
+    }
+
+    /// Commits that an ended job has nothing on its server any more.
+    pub async fn cleaned(&self, id: JobId) -> Result<(), Problem> {
+        Ok(self.0.store.cleaned(id).await?)
+    }
+
+    /// Says how the end of a running job is to be taken: nobody knows how its command ended.
+    pub fn lost(&self, id: JobId) {
+        if let Some(detached) = self.0.find(id).as_ref().and_then(|active| active.detached.as_ref()) {
+            detached.lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// What there is to say of a running detached job beside its state, until it is said otherwise.
+    pub fn set_note(&self, id: JobId, note: Option<String>) {
+        if let Some(detached) = self.0.find(id).as_ref().and_then(|active| active.detached.as_ref()) {
+            *detached.note.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = note;
+        }
+    }
+
+    pub fn note(&self, id: JobId) -> Option<String> {
+        let active = self.0.find(id)?;
+        active.detached.as_ref()?.note.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Does something that belongs to no job's life, until the queue closes, which waits for it.
+    pub fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.0.closing.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+}

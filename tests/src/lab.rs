@@ -1,0 +1,80 @@
+//! The lab's hosts, as `cargo xtask lab up` leaves them: how they are reached, and what a host says itself.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::client::{Client, Launch};
+use crate::place::Place;
+use crate::result::ToolResult;
+
+/// A program that knows the lab's hosts: `debian`, `ops` and `ada` (users there), `bare`, `busybox`.
+/// Dropped in this order: the client goes before its place.
+pub struct Lab {
+    pub client: Client,
+    pub place: Place,
+}
+
+impl Lab {
+    /// Starts a program on the hosts of the lab, which must be up.
+    pub async fn enter(adapt: impl FnOnce(Launch) -> Launch) -> Result<Lab> {
+        let place = Place::new()?;
+        let client = adapt(Launch::new(&place)).start().await?;
+        let lab = Lab { client, place };
+        let inventory = inventory()?;
+        let text = std::fs::read_to_string(&inventory)
+            .with_context(|| format!("no lab at {}: cargo xtask lab up", inventory.display()))?;
+        let inventory: Value = serde_json::from_str(&text)?;
+        for (alias, host, user) in [
+            ("debian", "debian", "root"),
+            ("ops", "debian", "ops"),
+            ("ada", "debian", "ada"),
+            ("bare", "bare", "root"),
+            ("busybox", "busybox", "root"),
+        ] {
+            let at = &inventory["hosts"][host];
+            let mut server = json!({
+                "alias": alias, "host": at["host"], "port": at["port"], "user": user,
+                "keyPath": inventory["key"], "hostKey": at["hostKey"],
+            });
+            if alias == "ada" {
+                // For sudo; the login is by the key.
+                server["password"] = json!("engine");
+            }
+            lab.client.call("server_add", server).await?.ok()?;
+        }
+        Ok(lab)
+    }
+
+    /// Kills the program and starts it again on the same data.
+    pub async fn crash(self) -> Result<Lab> {
+        let Lab { client, place } = self;
+        client.kill().await?;
+        drop(client);
+        let client = Launch::new(&place).start().await?;
+        Ok(Lab { client, place })
+    }
+
+    pub async fn call(&self, tool: &str, alias: &str, mut arguments: Value) -> Result<ToolResult> {
+        arguments["alias"] = json!(alias);
+        self.client.call(tool, arguments).await
+    }
+
+    /// What a host says itself.
+    pub async fn says(&self, alias: &str, cmd: &str) -> Result<String> {
+        let said = self.call("task_exec", alias, json!({"cmd": cmd})).await?;
+        ensure!(said.structured["exit_code"] == 0, "{cmd} on {alias}: {}", said.text);
+        Ok(said.str("stdout").trim_end().to_owned())
+    }
+}
+
+/// Where the hosts are written down: `ORCHESTRATOR_LAB`, else where `cargo xtask lab up` puts it.
+fn inventory() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ORCHESTRATOR_LAB") {
+        return Ok(path.into());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("mcp-orchestrator-lab/lab.json"))
+}
