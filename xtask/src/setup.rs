@@ -80,6 +80,14 @@ fn sshd() -> Result<()> {
     Ok(())
 }
 
+/// A second kind of server. Without it its tests say that they tried nothing, so it is no reason to stop.
+fn dropbear() {
+    match install(&["dropbear-bin"]) {
+        Ok(()) => say("dropbear: installed"),
+        Err(error) => say(&format!("dropbear is not tested: {error:#}")),
+    }
+}
+
 /// Makes sure that the lab's hosts can be built and booted.
 pub fn lab_tools() -> Result<()> {
     let tools = [
@@ -95,14 +103,6 @@ pub fn lab_tools() -> Result<()> {
         missing.push("debian-archive-keyring");
     }
     install(&missing).context("the lab needs tools that could not be installed")
-}
-
-/// A second kind of server. Without it its tests say that they tried nothing, so it is no reason to stop.
-fn dropbear() {
-    match install(&["dropbear-bin"]) {
-        Ok(()) => say("dropbear: installed"),
-        Err(error) => say(&format!("dropbear is not tested: {error:#}")),
-    }
 }
 
 /// Installs the packages that are missing, on Debian and Ubuntu, as root or through a sudo that asks nothing.
