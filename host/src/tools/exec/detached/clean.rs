@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, JobId};
@@ -33,7 +34,9 @@ async fn clean(core: &Core, id: JobId, alias: &str, place: Option<&DetachedPlace
     }
     let ran_to_its_end = job.reply().is_some();
     if job.status() == Status::Crashed {
-        tokio::time::sleep(LATE).await;
+        let since = job.ended().map(|ended| Timestamp::now().duration_since(ended));
+        let since = since.and_then(|since| Duration::try_from(since).ok()).unwrap_or_default();
+        tokio::time::sleep(LATE.saturating_sub(since)).await;
     }
     let call = Call { job: Some(id), ..Call::new("task_exec", &job.head().caller) };
     for pause in PAUSES.into_iter().chain(std::iter::repeat(1800)) {
