@@ -45,12 +45,13 @@ pub(super) async fn live<F, Fut>(
     let insert = inner.store.insert(job.clone(), retry_of);
     tokio::pin!(insert);
     // With a free place the work begins while its record is being committed. It has no effect before that: see `Recorded`.
+    // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
     let mut early = None;
     let inserted = loop {
         tokio::select! {
             biased;
-            inserted = &mut insert => break inserted,
             result = &mut doing, if free.is_some() && early.is_none() => early = Some(result),
+            inserted = &mut insert => break inserted,
         }
     };
     let job = match inserted {
