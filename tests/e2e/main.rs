@@ -20,6 +20,7 @@ mod shells;
 mod sudo;
 mod faults;
 mod jobs;
+mod tasks;
 mod crash;
 mod daemon;
 mod handshake;

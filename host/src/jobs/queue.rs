@@ -194,10 +194,15 @@ impl Jobs {
     /// Asks the job to stop and waits briefly for its confirmed end. It may still be running in the answer, when the work
     /// did not stop in time. An ended job is returned as it is.
     pub async fn cancel(&self, id: JobId) -> Result<AnyJob, Problem> {
+        self.ask_to_stop(id);
+        self.wait(id, CANCEL_WAIT, &CancellationToken::new()).await
+    }
+
+    /// Asks the job to stop and does not wait. Nothing happens to one that has ended.
+    pub fn ask_to_stop(&self, id: JobId) {
         if let Some(active) = self.0.find(id) {
             active.cancel.cancel();
         }
-        self.wait(id, CANCEL_WAIT, &CancellationToken::new()).await
     }
 
     /// The newest jobs that match, newest first.

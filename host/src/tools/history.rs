@@ -245,7 +245,12 @@ fn retry(core: &Arc<Core>) -> Box<dyn Tool> {
 async fn retry_job(core: &Core, id: &str, call: Call) -> Result<Reply, Problem> {
     let id = parse_id(id)?;
     let new = core.jobs.retry(id).await?;
-    let request = Request { caller: call.caller.clone(), cancel: call.cancel.clone(), progress: call.progress.clone() };
+    let request = Request {
+        caller: call.caller.clone(),
+        cancel: call.cancel.clone(),
+        progress: call.progress.clone(),
+        follows_tasks: false,
+    };
     let reply = core.registry()?.retry(new, request).await?;
     let result = RetryResult { retried_from: id.to_string(), result: reply.structured };
     Ok(Reply::new(format!("Retry of {id}:\n{}", reply.text), &result).error(reply.is_error))

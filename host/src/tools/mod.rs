@@ -18,7 +18,7 @@ mod help;
 mod plugin;
 
 pub use core::Core;
-pub use registry::{Registry, Request};
+pub use registry::{Answer, Registry, Request};
 pub use spec::{Annotations, Execution, Origin, ToolSpec};
 
 use futures::future::BoxFuture;
