@@ -22,6 +22,7 @@ mod faults;
 mod jobs;
 mod tasks;
 mod crash;
+mod crash_points;
 mod daemon;
 mod handshake;
 mod plugins;

@@ -98,10 +98,9 @@ async fn what_is_soon_done_is_told_at_once_and_only_jobs_are_tasks() -> Result<(
 
 #[tokio::test]
 async fn a_client_that_does_not_declare_tasks_gets_none() -> Result<()> {
-    let rig = Rig::with(Options::default(), |launch| {
-        launch.version(Version::V2026_07_28).env("MCP_SYNC_TIMEOUT_S", "2")
-    })
-    .await?;
+    let rig =
+        Rig::with(Options::default(), |launch| launch.version(Version::V2026_07_28).env("MCP_SYNC_TIMEOUT_S", "2"))
+            .await?;
     let sleep = Sleep::new();
     let told = rig.exec(&sleep.command).await?.ok()?;
     assert_eq!(told.str("next"), "task_wait", "{}", told.text);
@@ -155,6 +154,9 @@ async fn a_task_survives_a_restart_and_a_crash_is_told_as_its_failure() -> Resul
     assert_eq!(kept["result"]["structuredContent"]["stdout"], "done\n", "{kept:#}");
     let lost = get(&rig.client, &running).await?;
     assert_eq!(lost["status"], "failed", "{lost:#}");
-    assert!(lost["error"]["message"].as_str().is_some_and(|text| text.contains("stopped while this job ran")), "{lost:#}");
+    assert!(
+        lost["error"]["message"].as_str().is_some_and(|text| text.contains("stopped while this job ran")),
+        "{lost:#}"
+    );
     Ok(())
 }

@@ -12,6 +12,7 @@ use super::{Argv, Captured, Finished, OutputSink, Shell};
 use crate::audit::{Audit, Entry};
 use crate::call::Call;
 use crate::error::Problem;
+use crate::failpoint::failpoint;
 use crate::inventory::{Inventory, Server};
 use crate::secrets::Vault;
 use crate::ssh::{self, Pool, ServerStats};
@@ -120,7 +121,10 @@ impl Servers {
             let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
             // From here on something happens on the server, so the job must be on disk.
             call.recorded.wait().await?;
-            ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
+            failpoint("effect-next");
+            let exit = ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)?;
+            failpoint("effect-done");
+            Ok(exit)
         };
         let exit = self.audited(&call, alias, "exec", Some(asked), act, |exit| exit.code).await?;
         Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })

@@ -11,6 +11,7 @@ mod queue;
 mod record;
 mod stats;
 mod store;
+mod turns;
 mod worker;
 
 pub use job::{AnyJob, End, Ended, Failure, Head, Job, MAX_RETRIES, Pending, Running, Status};

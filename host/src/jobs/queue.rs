@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -20,11 +20,9 @@ use crate::store::{Store, StoreError};
 use super::job::{AnyJob, Head, MAX_RETRIES, Status};
 use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
 use super::store::{Filter, JobStore};
+use super::turns::{Kind, Limits, Turns};
 use super::{ids, keeper, output, stats, worker};
 
-/// How many jobs are at work at the same time; the others wait their turn, first come first served. Each server has its own,
-/// smaller limit in the pool, so this one only bounds what a flood of calls can hold in memory.
-const RUNNING: usize = 64;
 /// How long [`Jobs::cancel`] waits for the end: interrupt, terminate and kill on a server take a few seconds.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
 
@@ -38,8 +36,7 @@ pub(super) struct Inner {
     pub(super) outputs: PathBuf,
     ids: ids::Ids,
     max_queue: usize,
-    /// First in, first out: tokio's semaphore is fair.
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) turns: Turns,
     /// What is pending or running in this process. A plain mutex, held for a look-up.
     active: Mutex<BTreeMap<JobId, Arc<Active>>>,
     tasks: TaskTracker,
@@ -82,6 +79,8 @@ pub struct NewJob {
     pub idempotency_key: Option<String>,
     /// The job that this one tries again.
     pub retry_of: Option<JobId>,
+    /// Long work on much at once: it waits for what somebody waits for.
+    pub bulk: bool,
 }
 
 /// A committed job, to be waited for. Dropping it leaves the job alone.
@@ -111,6 +110,8 @@ impl Jobs {
         if !crashed_at_start.is_empty() {
             tracing::warn!(jobs = crashed_at_start.len(), "jobs that an earlier process left unended are now crashed");
         }
+        // Files of jobs that were all forgotten have greater ids than any job that is left, and none is from after this moment.
+        let last = last.max(ids::floor(Timestamp::now()));
         let closing = CancellationToken::new();
         let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last, closing.clone());
         Ok(Jobs(Arc::new(Inner {
@@ -118,7 +119,7 @@ impl Jobs {
             outputs,
             ids: ids::Ids::after(last),
             max_queue: settings.max_queue_size,
-            slots: Arc::new(Semaphore::new(RUNNING)),
+            turns: Turns::new(Limits { all: settings.max_running_jobs, per_server: settings.max_jobs_per_server }),
             active: Mutex::default(),
             tasks: TaskTracker::new(),
             closing,
@@ -143,11 +144,13 @@ impl Jobs {
     {
         let arguments = new.idempotency_key.is_some().then(|| new.arguments.clone());
         let retry_of = new.retry_of;
+        let kind =
+            Kind { bulk: new.bulk, caller: new.caller.as_str().into(), server: new.server.as_deref().map(Arc::from) };
         let (head, active) = self.0.admit(new)?;
         let (id, done) = (head.id, active.done.subscribe());
         // The job's own task commits it too, so that a caller who goes away in between leaves nothing half done.
         let (committed, is_committed) = oneshot::channel();
-        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, retry_of, committed, work));
+        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, retry_of, committed, work));
         match is_committed.await {
             Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, done }),
             Ok(Ok(worker::Accepted::Existing(known))) => self.existing(known, arguments.unwrap_or_default()).await,
@@ -273,6 +276,7 @@ impl Jobs {
             rappel: head.rappel,
             idempotency_key: None,
             retry_of: Some(id),
+            bulk: false,
         })
     }
 

@@ -9,11 +9,13 @@ use tokio::sync::oneshot;
 
 use crate::call::{Call, JobId, Recorded, Reply};
 use crate::error::{Code, Problem};
+use crate::failpoint::failpoint;
 
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
 use super::output::{Kept, Spool};
 use super::queue::{Active, Inner, retry_limit};
 use super::store::{Inserted, with_attempts};
+use super::turns::Kind;
 
 /// What a submitted job turned out to be.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(super) async fn live<F, Fut>(
     inner: Arc<Inner>,
     active: Arc<Active>,
     head: Head,
+    kind: Kind,
     retry_of: Option<JobId>,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
     work: F,
@@ -35,8 +38,9 @@ pub(super) async fn live<F, Fut>(
     Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
     let id = head.id;
+    failpoint("job-admitted");
     // With a free place the job is committed as running at once: one sync at the beginning instead of two.
-    let free = inner.slots.clone().try_acquire_owned().ok();
+    let free = inner.turns.try_take(&kind);
     let job = Job::<Pending>::new(head.clone());
     let job = if free.is_some() { AnyJob::Running(job.start(Timestamp::now())) } else { AnyJob::Pending(job) };
     let (recorder, recorded) = Recorded::pending();
@@ -67,9 +71,11 @@ pub(super) async fn live<F, Fut>(
             return;
         }
     };
+    failpoint("job-recorded");
     active.show(job.clone());
     recorder.done();
     let _ = committed.send(Ok(Accepted::New));
+    failpoint("job-accepted");
 
     let (running, place) = match job {
         AnyJob::Running(job) => (job, free),
@@ -77,17 +83,19 @@ pub(super) async fn live<F, Fut>(
             let place = tokio::select! {
                 biased;
                 () = active.cancel.cancelled() => None,
-                place = inner.slots.clone().acquire_owned() => place.ok(),
+                place = inner.turns.take(kind) => place,
             };
             let Some(place) = place else {
                 let ended = job.cancel(cancelled(), Timestamp::now());
                 return conclude(&inner, &active, Status::Pending, ended, None).await;
             };
+            failpoint("job-turn");
             let running = job.start(Timestamp::now());
             let shown = AnyJob::Running(running.clone());
             if let Err(error) = inner.store.update(Status::Pending, shown.clone(), None).await {
                 return lose(&inner, &active, id, error.into());
             }
+            failpoint("job-started");
             active.show(shown);
             (running, Some(place))
         }
@@ -99,6 +107,7 @@ pub(super) async fn live<F, Fut>(
         Some(result) => result,
         None => doing.await,
     };
+    failpoint("job-worked");
     let ended = end(running, &active, result);
     let kept = active.spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
@@ -168,6 +177,7 @@ async fn conclude(inner: &Inner, active: &Active, before: Status, ended: Job<End
     let job = AnyJob::Ended(ended);
     match inner.store.update(before, job.clone(), kept).await {
         Ok(()) => {
+            failpoint("job-ended");
             active.show(job.clone());
             inner.forget(id);
             active.done.send_replace(Some(Ok(Arc::new(job))));

@@ -12,6 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use crate::failpoint::failpoint;
 
 /// How many operations wait at most before a writer has to wait for a place; also the most that share one transaction.
 const QUEUE: usize = 256;
@@ -150,7 +151,9 @@ fn commit(database: &Database, group: &mut Vec<Box<dyn Op>>) {
         }
         *group = good;
         if failed.is_empty() {
+            failpoint("commit-next");
             let committed = txn.commit().map_err(StoreError::from);
+            failpoint("commit-done");
             return tell_all(group, &committed);
         }
         let aborted = txn.abort().map_err(StoreError::from);

@@ -116,6 +116,7 @@ impl Registry {
                     rappel: work.rappel,
                     idempotency_key: work.idempotency_key.clone(),
                     retry_of: None,
+                    bulk: !work.servers.is_empty() || spec.name.starts_with("task_transfer"),
                 };
                 match request.follows_tasks {
                     true => hybrid::run_as_task(&self.core, new, work, request).await,
