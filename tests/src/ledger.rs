@@ -48,6 +48,7 @@ impl Ledger {
     /// Hands in every job at once and notes each answer, until the program dies. With `kill_after` it is killed when so many
     /// have been answered.
     pub async fn hand_in(&mut self, client: &Client, kill_after: Option<usize>) -> Result<()> {
+        client.expect_death();
         let mut pending = FuturesUnordered::new();
         for number in 0..self.jobs {
             // It died before it could read this one.

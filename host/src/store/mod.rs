@@ -90,4 +90,6 @@ impl Store {
 }
 
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;

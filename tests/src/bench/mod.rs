@@ -8,6 +8,8 @@ pub mod start;
 pub mod bridge;
 /// A command through the program and the same command over a bare channel.
 pub mod exec;
+/// The queue under a flood.
+pub mod queue;
 /// What a call of a plugin costs beyond a call of the core.
 pub mod plugin;
 /// Memory of an idle process, and the size of what a client must read first.

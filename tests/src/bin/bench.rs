@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
 
 /// What can be measured, by the name that selects it.
-const GROUPS: [&str; 6] = ["start", "bridge", "exec", "far", "plugin", "size"];
+const GROUPS: [&str; 7] = ["start", "bridge", "exec", "far", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,6 +44,7 @@ async fn figures(names: &[String]) -> Result<Vec<Figure>> {
             "bridge" => bench::bridge::measure().await?,
             "exec" => bench::exec::measure().await?,
             "far" => bench::exec::measure_far().await?,
+            "queue" => bench::queue::measure().await?,
             "plugin" => bench::plugin::measure().await?,
             _ => bench::size::measure().await?,
         });
