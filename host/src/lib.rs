@@ -17,6 +17,8 @@ pub mod plugins;
 pub mod jobs;
 /// The choke point: servers as the rest of the program sees them.
 pub mod capability;
+/// Files from one place to another, over SFTP.
+pub mod sftp;
 /// The wire: sessions, logins, host keys, the pool.
 pub mod ssh;
 /// Our own log: to standard error, and to a file that `task_logs` reads.

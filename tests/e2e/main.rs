@@ -19,6 +19,8 @@ mod interactive;
 mod shells;
 mod sudo;
 mod faults;
+mod transfer;
+mod transfer_faults;
 mod jobs;
 mod tasks;
 mod crash;

@@ -228,7 +228,11 @@ fn render(folder: &Path, port: u16, host_keys: &[KeyPair], options: &Options) ->
         "MaxStartups 100:30:200",
         "Subsystem sftp internal-sftp",
     ] {
-        lines.push(line.to_owned());
+        // It takes a subsystem only once.
+        let keyword = line.split(' ').next().unwrap_or_default();
+        if keyword != "Subsystem" || !options.config.iter().any(|own| own.starts_with(keyword)) {
+            lines.push(line.to_owned());
+        }
     }
     lines.join("\n") + "\n"
 }

@@ -12,7 +12,7 @@ use crate::config::expand_home;
 use crate::error::{Code, Problem};
 use crate::inventory::{Jump, Server, ServerPatch, secret_name};
 use crate::secrets::{Secret, StoredSecret};
-use crate::ssh::{Login, Target};
+use crate::ssh::{Login, Purpose, Target};
 
 /// How many servers a connection may go through. A longer chain is a mistake, or a loop.
 const MAX_JUMPS: usize = 8;
@@ -95,8 +95,10 @@ impl Servers {
     pub async fn verify(&self, call: &Call, alias: &str) -> Result<Verified, Problem> {
         let server = self.find(alias)?;
         let started = Instant::now();
-        let connect =
-            async { self.parts().pool.channel(alias, || self.target(&server), call).await.map_err(Problem::from) };
+        let connect = async {
+            let lease = self.parts().pool.channel(alias, Purpose::Commands, || self.target(&server), call).await;
+            lease.map_err(Problem::from)
+        };
         // Somebody wants to know now, however often it failed before.
         self.parts().pool.forgive(alias);
         let lease = self.audited(call, alias, "verify", None, connect, |_| None).await?;

@@ -8,11 +8,17 @@ mod excerpt;
 mod manage;
 mod select;
 mod sequence;
+mod files;
 mod servers;
 
+pub use crate::sftp::{
+    Cause as TransferCause, FileError, Options as TransferOptions, Outcome as TransferOutcome, shown as shown_path,
+    size as shown_size,
+};
 pub use crate::ssh::{OutputSink, Quota, Reached, Stopped, Stream};
 pub use command::{Argv, Captured, Finished, Shell};
 pub use excerpt::{Ends, Excerpt};
+pub use files::{Pair, Place};
 pub use manage::{NewServer, Verified};
 pub use select::is_selector;
 pub use sequence::{Mark, Marks, Piece, Sequence, Splitter, Step};

@@ -15,7 +15,8 @@ use crate::error::Problem;
 use crate::failpoint::failpoint;
 use crate::inventory::{Inventory, Server};
 use crate::secrets::Vault;
-use crate::ssh::{self, Pool, ServerStats};
+use crate::sftp::Commons;
+use crate::ssh::{self, Pool, Purpose, ServerStats};
 
 /// What may be told about a server to anybody: never a credential.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,11 +44,13 @@ pub(super) struct Parts {
     pub(super) vault: Vault,
     pub(super) pool: Pool,
     audit: Audit,
+    /// What all transfers of the process share.
+    pub(super) commons: Commons,
 }
 
 impl Servers {
-    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit) -> Self {
-        Servers(Arc::new(Parts { inventory, vault, pool, audit }))
+    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit, commons: Commons) -> Self {
+        Servers(Arc::new(Parts { inventory, vault, pool, audit, commons }))
     }
 
     /// Every server, sorted by alias.
@@ -118,7 +121,7 @@ impl Servers {
         let request =
             ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
         let act = async {
-            let lease = self.0.pool.channel(alias, || self.target(&server), &call).await?;
+            let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
             // From here on something happens on the server, so the job must be on disk.
             call.recorded.wait().await?;
             failpoint("effect-next");

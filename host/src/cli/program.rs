@@ -16,6 +16,7 @@ use crate::jobs::Jobs;
 use crate::logs::Logs;
 use crate::plugins::{self, Kept, Plugins, Setup};
 use crate::secrets::Vault;
+use crate::sftp::Commons;
 use crate::ssh::{HostKeys, Pool, PoolSettings};
 use crate::store::Store;
 use crate::tools::{Core, Registry};
@@ -42,7 +43,8 @@ impl Program {
         let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
         let audit = Audit::open(&at("audit.jsonl"))?;
         let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir));
-        let servers = Servers::new(inventory, vault, pool.clone(), audit.clone());
+        let commons = Commons::new(settings.allowed_roots.clone(), &settings.data_dir);
+        let servers = Servers::new(inventory, vault, pool.clone(), audit.clone(), commons);
         let jobs = Jobs::start(store.clone(), &settings).await.context("recovering the jobs of an earlier process")?;
         let plugins = Plugins::load(Setup {
             bundled: plugins::bundled(),

@@ -19,6 +19,7 @@ use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
 use crate::error::{Code, Problem};
 use crate::inventory::{Inventory, ServerPatch};
 use crate::secrets::Vault;
+use crate::sftp::Commons;
 use crate::ssh::{HostKeys, Pool, PoolSettings};
 use crate::store::Store;
 
@@ -100,7 +101,16 @@ impl Home {
             next_after: Duration::from_secs(3600),
         };
         let pool = Pool::new(settings, HostKeys::new(self.dir.path()));
-        (Servers::new(inventory, vault, pool, Audit::open(&at("audit.jsonl")).unwrap()), kept)
+        (
+            Servers::new(
+                inventory,
+                vault,
+                pool,
+                Audit::open(&at("audit.jsonl")).unwrap(),
+                Commons::new(Vec::new(), self.dir.path()),
+            ),
+            kept,
+        )
     }
 
     async fn load(&self) -> Arc<Plugins> {

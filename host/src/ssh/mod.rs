@@ -24,7 +24,7 @@ pub use exec::{Exit, OutputSink, Request, Stream, exec};
 pub use host_key::{HostKeys, fingerprint};
 pub use key_file::KeyFileError;
 pub use lease::Lease;
-pub use pool::{ConnectionStats, Pool, PoolSettings, ServerStats};
+pub use pool::{ConnectionStats, Pool, PoolSettings, Purpose, ServerStats};
 pub use quota::{Quota, Reached, Stopped};
 pub use quote::{QuoteError, command_line};
 pub use session::{CONNECT_LIMIT, ServerKey};

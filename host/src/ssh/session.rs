@@ -32,6 +32,18 @@ const MAX_CLOSES: u32 = 1000;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// How many bytes a server may send before we have taken them in, on a connection for transfers: enough for 100 MB/s at
+/// 300 ms. What is really on its way is bounded by what was asked for.
+const BULK_WINDOW: u32 = 32 << 20;
+
+/// What a connection is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    pub keep_alive: Option<Duration>,
+    /// Large amounts of data over long lines.
+    pub bulk: bool,
+}
+
 /// A connection that is logged in. Dropping it ends it.
 pub struct Session {
     pub traffic: Arc<Traffic>,
@@ -65,12 +77,7 @@ struct Link {
 }
 
 /// Connects and logs in within [`CONNECT_LIMIT`] and the bounds of the call.
-pub async fn connect(
-    target: &Target,
-    keys: &HostKeys,
-    keep_alive: Option<Duration>,
-    bounds: &Bounds,
-) -> Result<Session, SshError> {
+pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &Bounds) -> Result<Session, SshError> {
     let bounds = bounds.within(CONNECT_LIMIT);
     // From the nearest server to the target itself.
     let mut route = vec![target];
@@ -89,7 +96,7 @@ pub async fn connect(
     let mut through: Option<&Target> = None;
     for hop in route.into_iter().rev() {
         let last = std::ptr::eq(hop, target);
-        let made = connect_hop(hop, hops.last().zip(through), keys, keep_alive, &traffic, &bounds).await;
+        let made = connect_hop(hop, hops.last().zip(through), keys, tuning, &traffic, &bounds).await;
         match made {
             Ok(link) if last => {
                 return Ok(Session { traffic, opened: Instant::now(), closes: AtomicU32::new(0), link, hops });
@@ -115,14 +122,14 @@ async fn connect_hop(
     target: &Target,
     through: Option<(&Link, &Target)>,
     keys: &HostKeys,
-    keep_alive: Option<Duration>,
+    tuning: Tuning,
     traffic: &Arc<Traffic>,
     bounds: &Bounds,
 ) -> Result<Link, SshError> {
     let at = endpoint(target);
     let known = bounds.step(&at, Step::HostKey, keys.lookup(&target.host, target.port)).await?;
     let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
-    let config = Arc::new(config(host_key::preferred_algorithms(target.pin.as_deref(), &known), keep_alive));
+    let config = Arc::new(config(host_key::preferred_algorithms(target.pin.as_deref(), &known), tuning));
     let ended = CancellationToken::new();
     let cut = CancellationToken::new();
     let key = Arc::new(OnceLock::new());
@@ -183,7 +190,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     })
 }
 
-fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<Duration>) -> Config {
+fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, tuning: Tuning) -> Config {
     let mut ciphers = vec![
         cipher::CHACHA20_POLY1305,
         cipher::AES_256_GCM,
@@ -196,7 +203,9 @@ fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<D
     if cpu_has_aes() {
         ciphers.swap(1, 2);
     }
+    let usual = Config::default();
     Config {
+        window_size: if tuning.bulk { BULK_WINDOW } else { usual.window_size },
         preferred: Preferred {
             key: Cow::Owned(host_key_algorithms),
             cipher: Cow::Owned(ciphers),
@@ -206,10 +215,10 @@ fn config(host_key_algorithms: Vec<russh::keys::Algorithm>, keep_alive: Option<D
         },
         nodelay: true,
         channel_buffer_size: CHANNEL_BUFFER,
-        keepalive_interval: keep_alive,
+        keepalive_interval: tuning.keep_alive,
         // One probe without an answer for a whole interval: a dead connection is noticed within two.
         keepalive_max: 1,
-        ..Config::default()
+        ..usual
     }
 }
 

@@ -42,8 +42,9 @@ fn pool(core: &Arc<Core>) -> Box<dyn Tool> {
                 let mut text = String::new();
                 for server in &stats {
                     text.push_str(&format!(
-                        "{}: {} of at most {} connections, {} calls waiting\n",
+                        "{} ({}): {} of at most {} connections, {} calls waiting\n",
                         server.alias,
+                        server.purpose.as_str(),
                         server.connections.len(),
                         server.max_connections,
                         server.waiting

@@ -11,6 +11,7 @@ mod hybrid;
 mod core;
 mod servers;
 mod exec;
+mod transfer;
 mod queue;
 mod history;
 mod diagnostics;

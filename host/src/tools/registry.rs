@@ -53,6 +53,7 @@ impl Registry {
         let families = [
             super::servers::tools(&core),
             super::exec::tools(&core),
+            super::transfer::tools(&core),
             super::queue::tools(&core),
             super::history::tools(&core),
             super::diagnostics::tools(&core),
@@ -178,7 +179,7 @@ impl Registry {
 }
 
 /// Kept beside the families: a test compares it with what they register.
-const CORE_NAMES: [&str; 19] = [
+const CORE_NAMES: [&str; 21] = [
     "help",
     "plugin_list",
     "pool_stats",
@@ -197,6 +198,8 @@ const CORE_NAMES: [&str; 19] = [
     "task_queue",
     "task_retry",
     "task_status",
+    "task_transfer",
+    "task_transfer_multi",
     "task_wait",
 ];
 
@@ -214,6 +217,7 @@ mod tests {
     use crate::logs;
     use crate::plugins::{Kept, Plugins, Setup};
     use crate::secrets::Vault;
+    use crate::sftp::Commons;
     use crate::ssh::{HostKeys, Pool, PoolSettings};
     use crate::store::Store;
     use crate::tools::{Execution, Origin};
@@ -227,7 +231,13 @@ mod tests {
         let audit = Audit::open(&at("audit.jsonl")).unwrap();
         let kept = Kept::open(store.clone(), vault.clone()).await.unwrap();
         let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::from_files(Vec::new()));
-        let servers = Servers::new(Inventory::open(store.clone()).await.unwrap(), vault, pool, audit.clone());
+        let servers = Servers::new(
+            Inventory::open(store.clone()).await.unwrap(),
+            vault,
+            pool,
+            audit.clone(),
+            Commons::new(Vec::new(), &at(".")),
+        );
         let jobs = Jobs::start(store.clone(), &settings).await.unwrap();
         let setup = Setup {
             bundled: &[],
@@ -262,6 +272,8 @@ mod tests {
                 "server_add" | "server_remove" => &["alias"],
                 "task_exec" | "task_exec_interactive" => &["alias", "cmd"],
                 "task_exec_sequence" => &["alias", "commands"],
+                "task_transfer" => &["alias", "direction", "local", "remote"],
+                "task_transfer_multi" => &["alias", "direction", "files"],
                 "task_status" | "task_wait" | "task_output" | "task_cancel" | "task_retry" => &["id"],
                 _ => &[],
             };

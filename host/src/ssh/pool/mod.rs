@@ -4,6 +4,7 @@
 
 mod channel;
 mod places;
+mod stats;
 mod spare;
 
 use std::collections::BTreeMap;
@@ -22,11 +23,12 @@ pub use self::places::Place;
 use self::places::{Connection, Grant, Opening, Places};
 pub use self::spare::Next;
 use self::spare::Spare;
+pub use self::stats::{ConnectionStats, ServerStats};
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
 use super::host_key::HostKeys;
 use super::lease::Lease;
-use super::session::{self, Session};
+use super::session::{self, Session, Tuning};
 use super::target::Target;
 use crate::call::Call;
 use crate::config::Settings;
@@ -45,6 +47,29 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 const NEXT_AFTER: Duration = Duration::from_millis(5);
 /// Long enough for calls that follow each other, too short for much to happen to a connection.
 const TRUSTED_SILENCE: Duration = Duration::from_secs(10);
+
+/// Transfers get connections of their own: on a shared one a command would wait behind megabytes. More than two don't make
+/// them faster.
+const BULK_CONNECTIONS: usize = 2;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Answers matter more than throughput.
+    Commands,
+    /// The other way round.
+    Transfers,
+}
+
+impl Purpose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Commands => "commands",
+            Purpose::Transfers => "transfers",
+        }
+    }
+}
 
 /// The limits, per server.
 #[derive(Clone, Debug)]
@@ -80,8 +105,8 @@ pub struct Pool(Arc<Inner>);
 struct Inner {
     settings: PoolSettings,
     keys: HostKeys,
-    /// By alias. A plain lock: held for a look-up, never across an await.
-    servers: Mutex<BTreeMap<String, Arc<Places<Session>>>>,
+    /// By alias and purpose. A plain lock: held for a look-up, never across an await.
+    servers: Mutex<Servers>,
     /// Wakes the idle closer.
     idle: Arc<Notify>,
     /// The idle closer was started.
@@ -90,6 +115,8 @@ struct Inner {
     tracker: TaskTracker,
     closed: CancellationToken,
 }
+
+type Servers = BTreeMap<(String, Purpose), Arc<Places<Session>>>;
 
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -105,34 +132,6 @@ impl Connection for Session {
     }
 }
 
-/// One server's part of [`Pool::stats`].
-#[derive(Clone, Debug, Serialize)]
-pub struct ServerStats {
-    pub alias: String,
-    pub connections: Vec<ConnectionStats>,
-    /// Calls that wait for a place.
-    pub waiting: usize,
-    pub max_connections: usize,
-}
-
-/// One connection.
-#[derive(Clone, Debug, Serialize)]
-pub struct ConnectionStats {
-    /// In use now.
-    pub channels: usize,
-    /// Opened ahead for the next calls.
-    pub ready: usize,
-    /// How many channels it is given at most, as far as learned.
-    pub capacity: usize,
-    pub age_s: u64,
-    /// Absent while a channel is in use.
-    pub idle_s: Option<u64>,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// `ok`, `off` or `dead`.
-    pub keep_alive: &'static str,
-}
-
 impl Pool {
     pub fn new(settings: PoolSettings, keys: HostKeys) -> Self {
         Pool(Arc::new(Inner {
@@ -146,20 +145,30 @@ impl Pool {
         }))
     }
 
-    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Places<Session>>>> {
+    fn servers(&self) -> MutexGuard<'_, Servers> {
         self.0.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn places(&self, alias: &str) -> Arc<Places<Session>> {
+    fn places(&self, alias: &str, purpose: Purpose) -> Arc<Places<Session>> {
         let mut servers = self.servers();
-        if let Some(places) = servers.get(alias) {
+        let key = (alias.to_owned(), purpose);
+        if let Some(places) = servers.get(&key) {
             return places.clone();
         }
         let settings = &self.0.settings;
-        let places =
-            Arc::new(Places::new(alias, settings.max_connections, settings.min_connections, self.0.idle.clone()));
-        servers.insert(alias.to_owned(), places.clone());
+        let (max, min) = match purpose {
+            Purpose::Commands => (settings.max_connections, settings.min_connections),
+            Purpose::Transfers => (settings.max_connections.min(BULK_CONNECTIONS), 0),
+        };
+        let places = Arc::new(Places::new(alias, max, min, self.0.idle.clone()));
+        servers.insert(key, places.clone());
         places
+    }
+
+    /// Those of one server, for every purpose.
+    fn all_places(&self, alias: &str) -> Vec<Arc<Places<Session>>> {
+        let of_server = |(key, places): (&(String, Purpose), &Arc<_>)| (key.0 == alias).then(|| Arc::clone(places));
+        self.servers().iter().filter_map(of_server).collect()
     }
 
     /// Opens a session channel on a connection to `alias`. What failed on the way and may succeed a moment later is tried
@@ -168,19 +177,20 @@ impl Pool {
     /// `target` is asked for only when a new connection is made, so that secrets are resolved no earlier and no more often.
     /// Waits within the call's deadline and until it is cancelled; a new connection takes at most
     /// [`CONNECT_LIMIT`](session::CONNECT_LIMIT). Dropping the future gives back whatever it held.
-    pub async fn channel<F, T>(&self, alias: &str, target: F, call: &Call) -> Result<Lease, SshError>
+    pub async fn channel<F, T>(&self, alias: &str, purpose: Purpose, target: F, call: &Call) -> Result<Lease, SshError>
     where
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
     {
         let mut attempts = 1;
+        let places = self.places(alias, purpose);
         loop {
-            match self.try_channel(alias, &target, call).await {
+            match self.try_channel(&places, purpose, &target, call).await {
                 Err(error) if attempts < ATTEMPTS && is_passing(&error) => {
                     // Calls that failed together don't come back together.
                     let pause = RETRY_PAUSE * 3u32.pow(attempts - 1);
                     let waited = sleep(pause.mul_f64(rand::random_range(0.5..1.5)));
-                    if Bounds::of(call).step(&self.places(alias).endpoint(), error.step(), waited).await.is_err() {
+                    if Bounds::of(call).step(&places.endpoint(), error.step(), waited).await.is_err() {
                         return Err(error);
                     }
                     attempts += 1;
@@ -192,12 +202,17 @@ impl Pool {
         }
     }
 
-    async fn try_channel<F, T>(&self, alias: &str, target: &F, call: &Call) -> Result<Lease, SshError>
+    async fn try_channel<F, T>(
+        &self,
+        places: &Arc<Places<Session>>,
+        purpose: Purpose,
+        target: &F,
+        call: &Call,
+    ) -> Result<Lease, SshError>
     where
         F: Fn() -> T,
         T: Future<Output = Result<Target, Problem>>,
     {
-        let places = self.places(alias);
         if self.0.closed.is_cancelled() {
             return Err(SshError::PoolClosed { at: places.endpoint() });
         }
@@ -209,7 +224,7 @@ impl Pool {
             let place = match places.acquire(&bounds, again).await? {
                 Grant::Place(place) => place,
                 Grant::Failed(error) => return Err(error),
-                Grant::Open(opening) => match self.open(&places, opening, target, &bounds).await? {
+                Grant::Open(opening) => match self.open(places, purpose, opening, target, &bounds).await? {
                     Some(place) => place,
                     None => continue,
                 },
@@ -221,7 +236,7 @@ impl Pool {
                 Err(Trouble::Out(error)) => return Err(error),
                 Err(Trouble::Refused { place, cause }) => {
                     let others = place.refused();
-                    tracing::debug!(alias, others, %cause, "the server refused a channel");
+                    tracing::debug!(alias = %at.alias, others, %cause, "the server refused a channel");
                     again = true;
                     if others == 0 {
                         refusals.wait(&at, cause, &bounds).await?;
@@ -231,7 +246,7 @@ impl Pool {
                 Err(Trouble::Dead { place, cause }) => {
                     places.forget(place.connection());
                     drop(place);
-                    tracing::debug!(alias, %cause, "a connection was found dead");
+                    tracing::debug!(alias = %at.alias, %cause, "a connection was found dead");
                     if fresh {
                         return Err(SshError::Lost { at, step: Step::Channel, cause: Arc::new(cause) });
                     }
@@ -245,6 +260,7 @@ impl Pool {
     async fn open<F, T>(
         &self,
         places: &Arc<Places<Session>>,
+        purpose: Purpose,
         opening: Opening<Session>,
         target: &F,
         bounds: &Bounds,
@@ -263,7 +279,9 @@ impl Pool {
                 .await?
                 .map_err(|problem| SshError::Target(Box::new(problem)))?;
             places.set_endpoint(session::endpoint(&target));
-            session::connect(&target, &self.0.keys, self.0.settings.keep_alive_interval, bounds).await
+            let tuning =
+                Tuning { keep_alive: self.0.settings.keep_alive_interval, bulk: purpose == Purpose::Transfers };
+            session::connect(&target, &self.0.keys, tuning, bounds).await
         };
         match made.await {
             Ok(session) => match opening.opened(session) {
@@ -334,50 +352,20 @@ impl Pool {
     /// Closes the connections to a server: it was removed, or its address or login was changed. Commands that run on them
     /// are lost.
     pub fn close(&self, alias: &str) {
-        let places = self.servers().get(alias).cloned();
-        for session in places.iter().flat_map(Places::clear) {
+        for session in self.all_places(alias).iter().flat_map(|places| places.clear()) {
             self.0.tracker.spawn(async move { session.disconnect().await });
         }
     }
 
     /// Has the next call connect at once, however often it failed before.
     pub fn forgive(&self, alias: &str) {
-        let places = self.servers().get(alias).cloned();
-        if let Some(places) = places {
-            places.forgive();
-        }
+        self.all_places(alias).iter().for_each(|places| places.forgive());
     }
 
     /// Whether a live connection is there.
     pub fn is_connected(&self, alias: &str) -> bool {
-        let places = self.servers().get(alias).cloned();
-        places.is_some_and(|places| places.usage().0.iter().any(|link| !link.connection.is_closed()))
-    }
-
-    /// Every server that has or had a connection, sorted by alias.
-    pub fn stats(&self) -> Vec<ServerStats> {
-        let servers: Vec<_> = self.servers().iter().map(|(alias, places)| (alias.clone(), places.clone())).collect();
-        let keep_alive = if self.0.settings.keep_alive_interval.is_some() { "ok" } else { "off" };
-        let one = |(alias, places): (String, Arc<Places<Session>>)| {
-            let (links, waiting) = places.usage();
-            let connections = links.into_iter().map(|link| ConnectionStats {
-                channels: link.channels,
-                ready: link.ready,
-                capacity: link.capacity,
-                age_s: link.connection.opened.elapsed().as_secs(),
-                idle_s: link.idle_since.map(|since| since.elapsed().as_secs()),
-                bytes_in: link.connection.traffic.received.load(Ordering::Relaxed),
-                bytes_out: link.connection.traffic.sent.load(Ordering::Relaxed),
-                keep_alive: if link.connection.is_closed() { "dead" } else { keep_alive },
-            });
-            ServerStats {
-                alias,
-                connections: connections.collect(),
-                waiting,
-                max_connections: self.0.settings.max_connections,
-            }
-        };
-        servers.into_iter().map(one).collect()
+        let is_up = |places: &Arc<Places<Session>>| places.usage().0.iter().any(|link| !link.connection.is_closed());
+        self.all_places(alias).iter().any(is_up)
     }
 
     /// Says goodbye to every server and ends every task of the pool. Calls that come later are refused.

@@ -131,6 +131,11 @@ impl<C: Connection> Places<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many connections there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// The server as errors name it: with its address once somebody has connected.
     pub fn endpoint(&self) -> Arc<Endpoint> {
         self.lock().at.clone()

@@ -138,7 +138,7 @@ async fn an_output_that_cannot_be_taken_stops_the_command() {
     let fake = start(Manners::default()).await;
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     let call = call();
-    let lease = pool.channel("fake", || async { Ok(fake.target.clone()) }, &call).await.unwrap();
+    let lease = pool.channel("fake", Purpose::Commands, || async { Ok(fake.target.clone()) }, &call).await.unwrap();
     let request = Request { line: "cat".to_owned(), stdin: Some(b"x".to_vec()), pty: false, ..Request::default() };
     let error = exec(lease, request, &call, &mut Full).await.unwrap_err();
     assert!(error.to_string().contains("the disk is full"), "{error}");
@@ -149,7 +149,7 @@ async fn an_output_that_cannot_be_taken_stops_the_command() {
 async fn a_stuck_output_does_not_outlive_the_deadline() {
     let fake = start(Manners::default()).await;
     let pool = Pool::new(settings(5, 1), no_known_hosts());
-    let lease = pool.channel("fake", || async { Ok(fake.target.clone()) }, &call()).await.unwrap();
+    let lease = pool.channel("fake", Purpose::Commands, || async { Ok(fake.target.clone()) }, &call()).await.unwrap();
     let short = Call::new("test", "test").within(Duration::from_millis(100));
     let error = exec(lease, request("echo hi"), &short, &mut Stuck).await.unwrap_err();
     assert!(matches!(error, SshError::CommandTimeout { .. }), "{error}");

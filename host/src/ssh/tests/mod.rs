@@ -59,7 +59,7 @@ fn request(line: &str) -> Request {
 }
 
 async fn run_with(pool: &Pool, target: &Target, request: Request, call: &Call) -> Result<(Exit, Kept), SshError> {
-    let lease = pool.channel(&target.alias, || async { Ok(target.clone()) }, call).await?;
+    let lease = pool.channel(&target.alias, Purpose::Commands, || async { Ok(target.clone()) }, call).await?;
     let mut kept = Kept::default();
     let exit = exec(lease, request, call, &mut kept).await?;
     Ok((exit, kept))

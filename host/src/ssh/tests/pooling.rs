@@ -19,7 +19,7 @@ async fn a_connection_is_reused_and_its_secrets_are_asked_for_once() {
             asked.fetch_add(1, Ordering::SeqCst);
             Ok(fake.target.clone())
         };
-        let lease = pool.channel("fake", target, &call()).await.unwrap();
+        let lease = pool.channel("fake", Purpose::Commands, target, &call()).await.unwrap();
         exec(lease, request("echo x"), &call(), &mut Kept::default()).await.unwrap();
     }
     assert_eq!((fake.seen.connections.load(Ordering::SeqCst), asked.load(Ordering::SeqCst)), (1, 1));
@@ -61,14 +61,14 @@ async fn a_full_pool_makes_a_call_wait_until_its_deadline() {
     let target = || async { Ok(fake.target.clone()) };
     let mut leases = Vec::new();
     for _ in 0..4 {
-        leases.push(pool.channel("fake", target, &call()).await.unwrap());
+        leases.push(pool.channel("fake", Purpose::Commands, target, &call()).await.unwrap());
     }
     let short = Call::new("test", "test").within(Duration::from_millis(50));
-    let error = pool.channel("fake", target, &short).await.err().unwrap();
+    let error = pool.channel("fake", Purpose::Commands, target, &short).await.err().unwrap();
     assert!(matches!(error, SshError::Timeout { step: Step::Pool, .. }) && error.is_retryable(), "{error}");
     // One place given back is enough for one who waits.
     let call = call();
-    let waiting = pool.channel("fake", target, &call);
+    let waiting = pool.channel("fake", Purpose::Commands, target, &call);
     let (lease, ()) = tokio::join!(waiting, async { drop(leases.pop()) });
     drop(lease.unwrap());
 }
@@ -78,7 +78,7 @@ async fn ten_thousand_dropped_leases_leave_nothing_behind() {
     let fake = start(Manners::default()).await;
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     let target = || async { Ok(fake.target.clone()) };
-    drop(pool.channel("fake", target, &call()).await.unwrap());
+    drop(pool.channel("fake", Purpose::Commands, target, &call()).await.unwrap());
     eventually("only the connection's own tasks are left", || pool.tasks() <= 2).await;
     for _ in 0..500 {
         let (pool, fake) = (&pool, &fake);
@@ -107,7 +107,7 @@ async fn ten_thousand_dropped_leases_leave_nothing_behind() {
 }
 
 async fn pool_channel(pool: &Pool, fake: &super::fake::Fake, call: &Call) -> Lease {
-    pool.channel("fake", || async { Ok(fake.target.clone()) }, call).await.unwrap()
+    pool.channel("fake", Purpose::Commands, || async { Ok(fake.target.clone()) }, call).await.unwrap()
 }
 
 #[tokio::test]
@@ -246,14 +246,14 @@ async fn a_server_that_is_not_there_is_tried_three_times_and_then_left_alone() {
         asked.fetch_add(1, Ordering::SeqCst);
         Ok(target.clone())
     };
-    let error = pool.channel("fake", counted, &call()).await.err().unwrap();
+    let error = pool.channel("fake", Purpose::Commands, counted, &call()).await.err().unwrap();
     assert!(matches!(error, SshError::LeftAlone { failures: 3, .. }), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 0, "it was connected to all the same");
     let problem = Problem::from(error);
     assert_eq!((problem.code, &problem.details["reason"]), (Code::ConnectionFailed, &"ECONNREFUSED".into()));
     assert_eq!(problem.details["retry_after_s"], 2);
     pool.forgive("fake");
-    pool.channel("fake", counted, &call()).await.err().unwrap();
+    pool.channel("fake", Purpose::Commands, counted, &call()).await.err().unwrap();
     assert!(asked.load(Ordering::SeqCst) > 0, "nobody has tried");
 }
 
