@@ -29,7 +29,8 @@ async fn scene() -> Result<(Embedded, Place)> {
 
 /// Few at once, so that some wait for their turn.
 async fn start(place: &Place, failpoint: Option<&str>) -> Result<Client> {
-    let launch = Launch::new(place).env("MAX_RUNNING_JOBS", "3").env("MAX_QUEUE_SIZE", "5000");
+    let launch =
+        Launch::new(place).env("MAX_RUNNING_JOBS", "3").env("MAX_QUEUE_SIZE", "5000").env("MCP_SYNC_TIMEOUT_S", "600");
     match failpoint {
         Some(point) => launch.env("ORCHESTRATOR_FAILPOINT", point).start().await,
         None => launch.start().await,
@@ -124,7 +125,7 @@ async fn a_kill_in_the_middle_of_many_mixed_jobs_loses_and_doubles_nothing() -> 
     let begun = Instant::now();
     for round in 0..rounds {
         let (_server, place) = scene().await?;
-        let launch = || Launch::new(&place).env("MAX_QUEUE_SIZE", "5000");
+        let launch = || Launch::new(&place).env("MAX_QUEUE_SIZE", "5000").env("MCP_SYNC_TIMEOUT_S", "600");
         let mut ledger = Ledger::new(place.root(), jobs);
         let client = launch().start().await?;
         let moment = rand::rng().random_range(1..jobs);
