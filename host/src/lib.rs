@@ -41,3 +41,5 @@ pub mod config;
 pub mod call;
 /// The error vocabulary of the caller.
 pub mod error;
+/// Places at which a test lets a debug build die.
+pub mod failpoint;

@@ -73,8 +73,9 @@ impl Rig {
 
     async fn again(self) -> Result<Rig> {
         let Rig { client, sshd, place } = self;
+        let version = client.version();
         drop(client);
-        let client = Launch::new(&place).start().await?;
+        let client = Launch::new(&place).version(version).start().await?;
         Ok(Rig { client, sshd, place })
     }
 

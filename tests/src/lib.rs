@@ -22,6 +22,8 @@ pub mod web;
 pub mod client;
 /// What a result of a tool call is, and whether it is what the tool promised.
 pub mod result;
+/// What was handed in and what became of it, across the program's death.
+pub mod ledger;
 /// The measurements behind `cargo xtask bench`.
 pub mod bench;
 /// Waiting for something to become true, with an end.

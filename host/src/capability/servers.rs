@@ -12,6 +12,7 @@ use super::{Argv, Captured, Finished, OutputSink, Shell};
 use crate::audit::{Audit, Entry};
 use crate::call::Call;
 use crate::error::Problem;
+use crate::failpoint::failpoint;
 use crate::inventory::{Inventory, Server};
 use crate::secrets::Vault;
 use crate::sftp::Commons;
@@ -140,7 +141,10 @@ impl Servers {
         // From here on something happens on the server, so the job must be on disk.
         call.recorded.wait().await?;
         *sent = true;
-        ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)
+        failpoint("effect-next");
+        let exit = ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)?;
+        failpoint("effect-done");
+        Ok(exit)
     }
 
     /// Has a server connect to a host as it knows it.

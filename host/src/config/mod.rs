@@ -36,6 +36,8 @@ const NAMES: &[(&str, &str)] = &[
     ("IDLE_TIMEOUT", "idle_timeout"),
     ("KEEP_ALIVE_INTERVAL", "keep_alive_interval"),
     ("MAX_QUEUE_SIZE", "max_queue_size"),
+    ("MAX_RUNNING_JOBS", "max_running_jobs"),
+    ("MAX_JOBS_PER_SERVER", "max_jobs_per_server"),
     ("HISTORY_RETENTION", "history_retention"),
     // Accepted and ignored: every change is committed.
     ("SAVE_INTERVAL", "save_interval"),
@@ -96,6 +98,10 @@ pub struct Settings {
     pub keep_alive_interval: Option<Duration>,
     /// Active and pending jobs together. `MAX_QUEUE_SIZE`.
     pub max_queue_size: usize,
+    /// Jobs at work at the same time; the others wait their turn. `MAX_RUNNING_JOBS`.
+    pub max_running_jobs: usize,
+    /// The same for one server. `MAX_JOBS_PER_SERVER`.
+    pub max_jobs_per_server: usize,
     /// How long ended jobs are kept. `HISTORY_RETENTION`.
     pub history_retention: Duration,
     /// Where local and remote paths must lie; empty is everywhere. `MCP_ALLOWED_ROOTS`.
@@ -134,6 +140,8 @@ impl Settings {
             "idle_timeout_seconds": self.idle_timeout.as_secs_f64(),
             "keep_alive_interval_seconds": seconds(self.keep_alive_interval),
             "max_queue_size": self.max_queue_size,
+            "max_running_jobs": self.max_running_jobs,
+            "max_jobs_per_server": self.max_jobs_per_server,
             "history_retention_seconds": self.history_retention.as_secs_f64(),
             "ca_file": self.ca_file,
             "daemon_idle_seconds": seconds(self.daemon_idle),
@@ -157,6 +165,8 @@ impl Settings {
             ("IDLE_TIMEOUT", format!("{:?}", self.idle_timeout)),
             ("KEEP_ALIVE_INTERVAL", format!("{:?}", self.keep_alive_interval)),
             ("MAX_QUEUE_SIZE", self.max_queue_size.to_string()),
+            ("MAX_RUNNING_JOBS", self.max_running_jobs.to_string()),
+            ("MAX_JOBS_PER_SERVER", self.max_jobs_per_server.to_string()),
             ("HISTORY_RETENTION", format!("{:?}", self.history_retention)),
             ("MCP_ALLOWED_ROOTS", format!("{:?}", self.allowed_roots)),
             ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
@@ -226,6 +236,8 @@ impl Settings {
             idle_timeout: sources.duration(&[("IDLE_TIMEOUT", Milliseconds)], seconds(300))?,
             keep_alive_interval: sources.limit(&[("KEEP_ALIVE_INTERVAL", Milliseconds)], seconds(30))?,
             max_queue_size: sources.count("MAX_QUEUE_SIZE", 1000)?,
+            max_running_jobs: sources.count("MAX_RUNNING_JOBS", 64)?,
+            max_jobs_per_server: sources.count("MAX_JOBS_PER_SERVER", 32)?,
             history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
             allowed_roots: roots(&sources, home(env)),
             ca_file: sources.text("MCP_CA_FILE").map(|path| expand(&path, home(env))),

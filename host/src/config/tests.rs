@@ -25,6 +25,8 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         idle_timeout: Duration::from_millis(300_000),
         keep_alive_interval: Some(Duration::from_millis(30_000)),
         max_queue_size: 1000,
+        max_running_jobs: 64,
+        max_jobs_per_server: 32,
         history_retention: Duration::from_millis(2_678_400_000),
         allowed_roots: Vec::new(),
         ca_file: None,

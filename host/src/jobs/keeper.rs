@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::JobId;
 use crate::capability::Stream;
+use crate::failpoint::failpoint;
 use crate::store::StoreError;
 
 use super::output::{file_name, parse_file_name};
@@ -19,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(3600);
 const BATCH: usize = 200;
 
 /// Starts the task that forgets: now, and every hour. It ends soon after `closing` fires, or when its handle is dropped.
-/// `last` is the greatest id before this process: files of later jobs are left alone.
+/// `last` is an id before all of this process: files of later jobs are left alone.
 pub(super) fn start(
     store: JobStore,
     outputs: PathBuf,
@@ -64,6 +65,7 @@ pub(super) async fn forget(
         let (old, next) = store.prune(cutoff, place, BATCH).await?;
         count += old.len();
         from = next;
+        failpoint("jobs-forgotten");
         remove_files(outputs, old).await;
     }
     Ok(count)

@@ -12,12 +12,13 @@ mod queue;
 mod record;
 mod stats;
 mod store;
+mod turns;
 mod worker;
 
 pub use job::{AnyJob, End, Ended, Failure, Head, Job, MAX_RETRIES, Pending, Running, Status};
 pub use output::{Output, Spool, clean};
 pub use queue::{Jobs, NewJob, Ticket};
-pub use stats::{QueueStats, ToolStats};
+pub use stats::{Durations, QueueStats};
 pub use store::Filter;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -21,11 +21,9 @@ use super::detached::Detachment;
 use super::job::{AnyJob, Head, MAX_RETRIES, Status};
 use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
 use super::store::{Filter, JobStore};
+use super::turns::{Kind, Limits, Turns};
 use super::{ids, keeper, output, stats, worker};
 
-/// How many jobs are at work at the same time; the others wait their turn, first come first served. Each server has its own,
-/// smaller limit in the pool, so this one only bounds what a flood of calls can hold in memory.
-const RUNNING: usize = 64;
 /// How long [`Jobs::cancel`] waits for the end: interrupt, terminate and kill on a server take a few seconds.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
 
@@ -39,8 +37,7 @@ pub(super) struct Inner {
     pub(super) outputs: PathBuf,
     ids: ids::Ids,
     max_queue: usize,
-    /// First in, first out: tokio's semaphore is fair.
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) turns: Turns,
     /// What is pending or running in this process. A plain mutex, held for a look-up.
     active: Mutex<BTreeMap<JobId, Arc<Active>>>,
     pub(super) tasks: TaskTracker,
@@ -87,6 +84,8 @@ pub struct NewJob {
     pub retry_of: Option<JobId>,
     /// It runs on its server by itself, and is found again there after this process.
     pub detach: bool,
+    /// Long work on much at once: it waits for what somebody waits for.
+    pub bulk: bool,
 }
 
 /// A committed job, to be waited for. Dropping it leaves the job alone.
@@ -116,6 +115,8 @@ impl Jobs {
         if !crashed_at_start.is_empty() {
             tracing::warn!(jobs = crashed_at_start.len(), "jobs that an earlier process left unended are now crashed");
         }
+        // Files of jobs that were all forgotten have greater ids than any job that is left, and none is from after this moment.
+        let last = last.max(ids::floor(Timestamp::now()));
         let closing = CancellationToken::new();
         let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last, closing.clone());
         let active = super::detached::found(&store, &outputs)?;
@@ -124,7 +125,7 @@ impl Jobs {
             outputs,
             ids: ids::Ids::after(last),
             max_queue: settings.max_queue_size,
-            slots: Arc::new(Semaphore::new(RUNNING)),
+            turns: Turns::new(Limits { all: settings.max_running_jobs, per_server: settings.max_jobs_per_server }),
             active: Mutex::new(active),
             tasks: TaskTracker::new(),
             closing,
@@ -149,11 +150,13 @@ impl Jobs {
     {
         let arguments = new.idempotency_key.is_some().then(|| new.arguments.clone());
         let retry_of = new.retry_of;
+        let kind =
+            Kind { bulk: new.bulk, caller: new.caller.as_str().into(), server: new.server.as_deref().map(Arc::from) };
         let (head, active) = self.0.admit(new)?;
         let (id, done) = (head.id, active.done.subscribe());
         // The job's own task commits it too, so that a caller who goes away in between leaves nothing half done.
         let (committed, is_committed) = oneshot::channel();
-        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, retry_of, committed, work));
+        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, retry_of, committed, work));
         match is_committed.await {
             Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, done }),
             Ok(Ok(worker::Accepted::Existing(known))) => self.existing(known, arguments.unwrap_or_default()).await,
@@ -200,10 +203,15 @@ impl Jobs {
     /// Asks the job to stop and waits briefly for its confirmed end. It may still be running in the answer, when the work
     /// did not stop in time. An ended job is returned as it is.
     pub async fn cancel(&self, id: JobId) -> Result<AnyJob, Problem> {
+        self.ask_to_stop(id);
+        self.wait(id, CANCEL_WAIT, &CancellationToken::new()).await
+    }
+
+    /// Asks the job to stop and does not wait. Nothing happens to one that has ended.
+    pub fn ask_to_stop(&self, id: JobId) {
         if let Some(active) = self.0.find(id) {
             active.cancel.cancel();
         }
-        self.wait(id, CANCEL_WAIT, &CancellationToken::new()).await
     }
 
     /// The newest jobs that match, newest first.
@@ -275,6 +283,7 @@ impl Jobs {
             idempotency_key: None,
             retry_of: Some(id),
             detach: head.detached.is_some(),
+            bulk: false,
         })
     }
 

@@ -9,6 +9,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
 use super::tests::{new, open, settings};
 use super::*;
 use crate::call::{JobId, Reply};
@@ -143,4 +146,36 @@ async fn a_detached_job_is_found_again_and_goes_on_where_it_was_left() {
         assert!(after.places().unwrap().is_empty());
         after.shutdown(Duration::from_secs(5)).await;
     }
+}
+
+/// The clock was an hour ahead when the orchestrator was killed, and is right again at the next start.
+#[tokio::test]
+async fn a_clock_that_jumped_back_changes_neither_the_order_nor_what_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let jobs = open(&settings(directory.path())).await;
+    let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
+    let ahead = JobId(super::ids::floor(now + hour));
+    let head = serde_json::json!({"id": ahead, "tool": "ahead", "created": now + hour});
+    let running = Job::new(serde_json::from_value::<Head>(head).unwrap()).start(now + hour);
+    jobs.0.store.insert(AnyJob::Running(running), None).await.unwrap();
+    let copy = killed(directory.path());
+    jobs.shutdown(Duration::from_secs(5)).await;
+
+    let after = open(&settings(copy.path())).await;
+    assert_eq!(after.crashed_at_start(), [ahead]);
+    assert_eq!(after.get(ahead).await.unwrap().duration(now), Some(Duration::ZERO), "no time is negative");
+    let mut next = after.submit(new("next"), |_, _| async { Ok(Reply::default()) }).await.unwrap();
+    next.done().await.unwrap();
+    assert!(next.id > ahead, "an id is never used twice, and later jobs have greater ones");
+    let newest = async |since| {
+        let filter = Filter { since: Some(since), ..Filter::default() };
+        after.list(&filter).await.unwrap().iter().map(AnyJob::id).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(now).await, [next.id, ahead]);
+    // Nothing is forgotten before its time, whichever clock told it.
+    let (outputs, never) = (copy.path().join("outputs"), CancellationToken::new());
+    let forget = |at| keeper::forget(&after.0.store, &outputs, Duration::from_secs(60), at, &never);
+    assert_eq!(forget(now - hour).await.unwrap(), 0);
+    assert_eq!(forget(now).await.unwrap(), 0);
+    assert_eq!(forget(now + hour * 2).await.unwrap(), 2);
 }

@@ -28,14 +28,15 @@ pub struct QueueStats {
     pub avg_duration: Option<Duration>,
     /// Completed ones among those that ended, 0 to 1.
     pub success_rate: Option<f64>,
-    pub by_tool: BTreeMap<String, ToolStats>,
+    pub by_tool: BTreeMap<String, Durations>,
+    pub by_server: BTreeMap<String, Durations>,
     /// Crashed jobs that were not retried yet and can be, newest first.
     pub retryable_crashed: Vec<JobId>,
 }
 
-/// How long one tool's jobs took.
+/// How long jobs took: one tool's, or those on one server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ToolStats {
+pub struct Durations {
     pub count: usize,
     pub p50: Duration,
     pub p95: Duration,
@@ -46,7 +47,8 @@ struct Sample {
     seen: usize,
     ended: usize,
     completed: usize,
-    durations: BTreeMap<String, Vec<Duration>>,
+    by_tool: BTreeMap<String, Vec<Duration>>,
+    by_server: BTreeMap<String, Vec<Duration>>,
     retried: HashSet<JobId>,
     crashed: Vec<JobId>,
 }
@@ -73,27 +75,34 @@ impl Sample {
         }
         self.ended += 1;
         if let Some(duration) = job.duration(Timestamp::UNIX_EPOCH) {
-            self.durations.entry(head.tool.clone()).or_default().push(duration);
+            self.by_tool.entry(head.tool.clone()).or_default().push(duration);
+            if let Some(server) = &head.server {
+                self.by_server.entry(server.clone()).or_default().push(duration);
+            }
         }
     }
 
     fn figures(self) -> QueueStats {
-        let all: Vec<_> = self.durations.values().flatten().copied().collect();
+        let all: Vec<_> = self.by_tool.values().flatten().copied().collect();
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
         QueueStats {
             sample: self.seen,
             avg_duration: all.iter().sum::<Duration>().checked_div(count),
             success_rate: (self.ended > 0).then(|| self.completed as f64 / self.ended as f64),
-            by_tool: self.durations.into_iter().map(|(tool, durations)| (tool, tool_stats(durations))).collect(),
+            by_tool: figures(self.by_tool),
+            by_server: figures(self.by_server),
             retryable_crashed: self.crashed,
             ..QueueStats::default()
         }
     }
 }
 
-fn tool_stats(mut durations: Vec<Duration>) -> ToolStats {
-    durations.sort_unstable();
-    ToolStats { count: durations.len(), p50: percentile(&durations, 50), p95: percentile(&durations, 95) }
+fn figures(durations: BTreeMap<String, Vec<Duration>>) -> BTreeMap<String, Durations> {
+    let figures = |mut durations: Vec<Duration>| {
+        durations.sort_unstable();
+        Durations { count: durations.len(), p50: percentile(&durations, 50), p95: percentile(&durations, 95) }
+    };
+    durations.into_iter().map(|(name, durations)| (name, figures(durations))).collect()
 }
 
 /// The nearest-rank percentile of sorted values.

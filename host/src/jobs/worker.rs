@@ -9,12 +9,14 @@ use tokio::sync::oneshot;
 
 use crate::call::{Call, JobId, Recorded, Reply};
 use crate::error::{Code, Problem};
+use crate::failpoint::failpoint;
 
 use super::detached::Detachment;
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
 use super::output::{Kept, Spool};
 use super::queue::{Active, Inner, retry_limit};
 use super::store::{Inserted, with_attempts};
+use super::turns::Kind;
 
 /// What a submitted job turned out to be.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(super) async fn live<F, Fut>(
     inner: Arc<Inner>,
     active: Arc<Active>,
     head: Head,
+    kind: Kind,
     retry_of: Option<JobId>,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
     work: F,
@@ -36,8 +39,9 @@ pub(super) async fn live<F, Fut>(
     Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
     let id = head.id;
+    failpoint("job-admitted");
     // With a free place the job is committed as running at once: one sync at the beginning instead of two.
-    let free = inner.slots.clone().try_acquire_owned().ok();
+    let free = inner.turns.try_take(&kind);
     let job = Job::<Pending>::new(head.clone());
     let job = if free.is_some() { AnyJob::Running(job.start(Timestamp::now())) } else { AnyJob::Pending(job) };
     let (recorder, recorded) = Recorded::pending();
@@ -46,12 +50,13 @@ pub(super) async fn live<F, Fut>(
     let insert = inner.store.insert(job.clone(), retry_of);
     tokio::pin!(insert);
     // With a free place the work begins while its record is being committed. It has no effect before that: see `Recorded`.
+    // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
     let mut early = None;
     let inserted = loop {
         tokio::select! {
             biased;
-            inserted = &mut insert => break inserted,
             result = &mut doing, if free.is_some() && early.is_none() => early = Some(result),
+            inserted = &mut insert => break inserted,
         }
     };
     let job = match inserted {
@@ -67,9 +72,11 @@ pub(super) async fn live<F, Fut>(
             return;
         }
     };
+    failpoint("job-recorded");
     active.show(job.clone());
     recorder.done();
     let _ = committed.send(Ok(Accepted::New));
+    failpoint("job-accepted");
 
     let (running, place) = match job {
         AnyJob::Running(job) => (job, free),
@@ -78,17 +85,19 @@ pub(super) async fn live<F, Fut>(
                 biased;
                 () = active.cancel.cancelled() => None,
                 () = inner.closing.cancelled() => None,
-                place = inner.slots.clone().acquire_owned() => place.ok(),
+                place = inner.turns.take(kind) => place,
             };
             let Some(place) = place else {
                 let ended = job.cancel(cancelled(), Timestamp::now());
                 return conclude(&inner, &active, Status::Pending, ended, None).await;
             };
+            failpoint("job-turn");
             let running = job.start(Timestamp::now());
             let shown = AnyJob::Running(running.clone());
             if let Err(error) = inner.store.update(Status::Pending, shown.clone(), None).await {
                 return lose(&inner, &active, id, error.into());
             }
+            failpoint("job-started");
             active.show(shown);
             (running, Some(place))
         }
@@ -126,6 +135,7 @@ async fn finish(inner: &Inner, active: &Active, running: Job<Running>, done: Don
         active.done.send_replace(Some(Err(problem)));
         return;
     }
+    failpoint("job-worked");
     let ended = end(running, active, done);
     let kept = active.spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
@@ -200,6 +210,7 @@ async fn conclude(inner: &Inner, active: &Active, before: Status, ended: Job<End
     let job = AnyJob::Ended(ended);
     match inner.store.update(before, job.clone(), kept).await {
         Ok(()) => {
+            failpoint("job-ended");
             active.show(job.clone());
             inner.forget(id);
             active.done.send_replace(Some(Ok(Arc::new(job))));

@@ -5,6 +5,7 @@
 mod server;
 mod session;
 mod render;
+mod tasks;
 mod progress;
 mod question;
 

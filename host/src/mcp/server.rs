@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CancelledNotificationParam, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelledNotificationParam,
+    CreateTaskResult, GetTaskParams, GetTaskResult, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
 use super::question::{self, Question, Way};
 use super::session::Session;
-use super::{progress, render};
+use super::{progress, render, tasks};
 use crate::call::Progress;
-use crate::tools::{Registry, Request};
+use crate::tools::{Answer, Registry, Request};
 
 /// How long a client may keep the list of tools, in milliseconds. It does not change while the process lives.
 const TOOLS_TTL_MS: u64 = 300_000;
@@ -44,7 +46,7 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let mut us = Implementation::new("mcp-orchestrator", env!("CARGO_PKG_VERSION"));
         us.title = Some("MCP orchestrator".to_owned());
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
             .with_server_info(us)
             .with_instructions(INSTRUCTIONS)
     }
@@ -102,8 +104,15 @@ impl ServerHandler for Server {
             .map(|token| progress::Forwarding::start(context.peer.clone(), token, reports.subscribe()));
         let arguments = request.arguments.unwrap_or_default();
         let answer = loop {
-            let request_to_us =
-                Request { caller: caller.as_str().into(), cancel: asked.cancel.clone(), progress: reports.clone() };
+            let request_to_us = Request {
+                caller: caller.as_str().into(),
+                cancel: asked.cancel.clone(),
+                progress: reports.clone(),
+                // Declared in the request itself, as 2026-07-28 has it. What a handshake declared is not enough: clients of
+                // the versions before read every answer to `tools/call` as a result, and of a task they would see an empty
+                // one.
+                follows_tasks: context.meta.client_capabilities().is_some_and(|client| client.supports_tasks()),
+            };
             let answer = tokio::select! {
                 biased;
                 answer = self.registry.call(name, arguments.clone(), request_to_us) => answer,
@@ -142,12 +151,45 @@ impl ServerHandler for Server {
         // The last report must not overtake the answer.
         drop(forwarding);
         Ok(CallToolResponse::Complete(match answer {
-            Ok(reply) => render::reply(reply),
+            Ok(Answer::Reply(reply)) => render::reply(reply),
+            Ok(Answer::Task(job)) => {
+                let report = self.registry.last_report(job.id());
+                let task = tasks::task(&job, report, self.registry.retention(), Timestamp::now());
+                return Ok(CallToolResponse::Task(CreateTaskResult::new(task)));
+            }
             Err(problem) => {
                 tracing::info!(tool = name, code = problem.code.as_str(), "{}", problem.message);
                 render::problem(&problem)
             }
         }))
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let job = self.registry.task(&request.task_id).await.map_err(|problem| tasks::refused(&problem))?;
+        let report = self.registry.last_report(job.id());
+        Ok(GetTaskResult::new(tasks::detailed(&job, report, self.registry.retention(), Timestamp::now())))
+    }
+
+    /// No job ever asks its client for anything, so there is nothing that these responses could answer: of a task that is
+    /// there they are ignored, as the extension wants it.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.registry.task(&request.task_id).await.map(|_| ()).map_err(|problem| tasks::refused(&problem))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.registry.stop_task(&request.task_id).await.map_err(|problem| tasks::refused(&problem))
     }
 
     async fn on_cancelled(&self, cancelled: CancelledNotificationParam, _context: NotificationContext<RoleServer>) {

@@ -1,4 +1,4 @@
-//! The database file: opened once, with a schema version and one writer thread that groups commits.
+//! The database file: opened once, with a schema version and one writer at a time that groups commits.
 //!
 //! What is in the tables is the business of the modules above; this one knows only that there are tables.
 
@@ -89,5 +89,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod power_tests;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,27 @@
-//! The one writer: takes what is waiting, runs it in one transaction, syncs once, tells everyone.
+//! One writer at a time: whoever finds nobody writing commits on the spot; what comes meanwhile waits for a thread that
+//! runs all of it in one transaction, syncs once, and tells everyone.
 //!
-//! A thread of its own, since a commit blocks on the disk.
+//! A commit on the spot saves a lone caller the way to another thread and back, which takes as long as many a disk's sync.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 use redb::{Database, Durability, WriteTransaction};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use crate::failpoint::failpoint;
 
 /// How many operations wait at most before a writer has to wait for a place; also the most that share one transaction.
 const QUEUE: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Writer {
+    database: Arc<Database>,
+    /// Held by whoever commits. A plain mutex: it is locked only where a thread may block on the disk.
+    turn: Arc<Mutex<()>>,
     /// Bounded, so that a slow disk slows its callers down. `None` only while the writer is being dropped.
     queue: Option<mpsc::Sender<Box<dyn Op>>>,
     thread: Option<JoinHandle<()>>,
@@ -56,11 +62,15 @@ where
 impl Writer {
     pub(super) fn start(database: Arc<Database>) -> Result<Writer, StoreError> {
         let (queue, waiting) = mpsc::channel(QUEUE);
+        let turn = Arc::new(Mutex::new(()));
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&database, waiting))
+            .spawn({
+                let (database, turn) = (Arc::clone(&database), Arc::clone(&turn));
+                move || run(&database, &turn, waiting)
+            })
             .map_err(|error| StoreError::io("start the writer of", "orchestrator.redb".as_ref(), error))?;
-        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+        Ok(Writer { database, turn, queue: Some(queue), thread: Some(thread) })
     }
 
     pub(super) async fn write<T, F>(&self, op: F) -> Result<T, StoreError>
@@ -71,9 +81,33 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let op: Box<dyn Op> = Box::new(Waiting { op, result: Err(StoreError::Closed), reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.send(op).await.map_err(|_| StoreError::Closed)?;
+        if let Some(op) = self.commit_here(queue, op) {
+            queue.send(op).await.map_err(|_| StoreError::Closed)?;
+        }
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
+
+    /// Commits on the caller's thread if nobody else writes or waits, and if the runtime has other threads for its other
+    /// tasks meanwhile. Otherwise the operation is given back, to be handed to the writer's thread.
+    fn commit_here(&self, queue: &mpsc::Sender<Box<dyn Op>>, op: Box<dyn Op>) -> Option<Box<dyn Op>> {
+        let idle = queue.capacity() == queue.max_capacity();
+        if !idle || !Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread) {
+            return Some(op);
+        }
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Some(op),
+        };
+        tokio::task::block_in_place(|| commit(&self.database, &mut vec![op]));
+        drop(turn);
+        None
+    }
+}
+
+/// Waits for the turn. Nothing is half done when its holder panicked: the transaction was dropped.
+fn take(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Writer {
@@ -88,10 +122,12 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Database, mut waiting: mpsc::Receiver<Box<dyn Op>>) {
+fn run(database: &Database, turn: &Mutex<()>, mut waiting: mpsc::Receiver<Box<dyn Op>>) {
     let mut group = Vec::with_capacity(QUEUE);
     while let Some(first) = waiting.blocking_recv() {
         group.push(first);
+        // Before the others are taken: whoever comes while somebody else commits is in this group too.
+        let _turn = take(turn);
         while group.len() < QUEUE
             && let Ok(next) = waiting.try_recv()
         {
@@ -115,7 +151,9 @@ fn commit(database: &Database, group: &mut Vec<Box<dyn Op>>) {
         }
         *group = good;
         if failed.is_empty() {
+            failpoint("commit-next");
             let committed = txn.commit().map_err(StoreError::from);
+            failpoint("commit-done");
             return tell_all(group, &committed);
         }
         let aborted = txn.abort().map_err(StoreError::from);

@@ -14,7 +14,7 @@ use super::typed::Direct;
 use super::{Annotations, Core, Execution, Request, Tool, ToolSpec};
 use crate::call::{Call, Reply};
 use crate::error::Problem;
-use crate::jobs::{AnyJob, Filter, QueueStats, Status, ToolStats};
+use crate::jobs::{self, AnyJob, Filter, QueueStats, Status};
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
     vec![history(core), retry(core), stats(core)]
@@ -250,7 +250,12 @@ fn retry(core: &Arc<Core>) -> Box<dyn Tool> {
 async fn retry_job(core: &Core, id: &str, call: Call) -> Result<Reply, Problem> {
     let id = parse_id(id)?;
     let new = core.jobs.retry(id).await?;
-    let request = Request { caller: call.caller.clone(), cancel: call.cancel.clone(), progress: call.progress.clone() };
+    let request = Request {
+        caller: call.caller.clone(),
+        cancel: call.cancel.clone(),
+        progress: call.progress.clone(),
+        follows_tasks: false,
+    };
     let reply = core.registry()?.retry(new, request).await?;
     let result = RetryResult { retried_from: id.to_string(), result: reply.structured };
     Ok(Reply::new(format!("Retry of {id}:\n{}", reply.text), &result).error(reply.is_error))
@@ -272,12 +277,14 @@ struct StatsResult {
     /// Percent of the ended jobs that completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     success_rate: Option<f64>,
+    /// By tool.
     durations: BTreeMap<String, Durations>,
+    by_server: BTreeMap<String, Durations>,
     /// Crashed jobs that can be retried.
     crashed_retryable: Vec<String>,
 }
 
-/// How long one tool's jobs took, in milliseconds.
+/// How long jobs took, in milliseconds.
 #[derive(Serialize, JsonSchema)]
 struct Durations {
     count: usize,
@@ -311,18 +318,26 @@ fn ms(duration: Duration) -> u64 {
 
 impl From<QueueStats> for StatsResult {
     fn from(stats: QueueStats) -> Self {
-        let durations = |tool: ToolStats| Durations { count: tool.count, p50: ms(tool.p50), p95: ms(tool.p95) };
+        let durations = |found: BTreeMap<String, jobs::Durations>| {
+            let figures =
+                |found: jobs::Durations| Durations { count: found.count, p50: ms(found.p50), p95: ms(found.p95) };
+            found.into_iter().map(|(name, found)| (name, figures(found))).collect()
+        };
         StatsResult {
             total: stats.total,
             by_status: stats.by_status,
             by_type: stats.by_type,
             avg_duration: stats.avg_duration.map(ms),
             success_rate: stats.success_rate.map(|rate| (rate * 1000.0).round() / 10.0),
-            durations: stats.by_tool.into_iter().map(|(tool, figures)| (tool, durations(figures))).collect(),
+            durations: durations(stats.by_tool),
+            by_server: durations(stats.by_server),
             crashed_retryable: stats.retryable_crashed.iter().map(ToString::to_string).collect(),
         }
     }
 }
+
+/// How many servers the text tells of; the structure has all.
+const SERVERS_SHOWN: usize = 20;
 
 fn stats_text(stats: &QueueStats) -> String {
     if stats.total == 0 {
@@ -334,9 +349,11 @@ fn stats_text(stats: &QueueStats) -> String {
     if let Some(rate) = stats.success_rate {
         text.push_str(&format!("\n{:.1} % of the last {} completed", rate * 100.0, stats.sample));
     }
-    for (tool, figures) in &stats.by_tool {
+    let on_servers =
+        stats.by_server.iter().map(|(alias, figures)| (format!("on {alias}"), figures)).take(SERVERS_SHOWN);
+    for (name, figures) in stats.by_tool.iter().map(|(tool, figures)| (tool.clone(), figures)).chain(on_servers) {
         let (p50, p95) = (human_ms(ms(figures.p50)), human_ms(ms(figures.p95)));
-        text.push_str(&format!("\n{tool}: {} jobs, p50 {p50}, p95 {p95}", figures.count));
+        text.push_str(&format!("\n{name}: {} jobs, p50 {p50}, p95 {p95}", figures.count));
     }
     if !stats.retryable_crashed.is_empty() {
         let ids: Vec<String> = stats.retryable_crashed.iter().take(10).map(ToString::to_string).collect();

@@ -1,10 +1,12 @@
 //! Hybrid execution: a job that ends soon is answered inline; one that does not is handed over to the background, with its
-//! id, what it has printed so far, and the tool to call next.
+//! id, what it has printed so far, and the tool to call next. A client that follows tasks by itself gets the id alone, sooner.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::{Core, JobWork, Request};
+use super::{Answer, Core, JobWork, Request};
 use crate::call::{JobId, Reply, Report};
 use crate::error::{Code, Problem};
 use crate::jobs::{AnyJob, NewJob, Ticket};
@@ -12,20 +14,50 @@ use crate::jobs::{AnyJob, NewJob, Ticket};
 /// How much of a running job's output a hand-over shows of each stream, in characters.
 pub const PARTIAL_OUTPUT: usize = 4_000;
 
+/// How long a client that follows tasks waits for an inline answer. A task costs it at least one more request and the pause
+/// before that, so what is done by then is cheaper told at once.
+const TASK_AFTER: Duration = Duration::from_secs(1);
+
 /// Records the job, starts it, and waits for its end as long as a client should have to.
 pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> Result<Reply, Problem> {
     let detached = work.detach;
     let ticket = core.jobs.submit(new, work.run).await?;
     let id = ticket.id;
+    match wait(core, ticket, detached, request, core.settings.sync_timeout).await? {
+        Some(reply) => Ok(reply),
+        None => Ok(hand_over(core, id).await),
+    }
+}
+
+/// The same for a client that follows tasks.
+pub async fn run_as_task(core: &Core, new: NewJob, work: JobWork, request: Request) -> Result<Answer, Problem> {
+    let detached = work.detach;
+    let ticket = core.jobs.submit(new, work.run).await?;
+    let id = ticket.id;
+    match wait(core, ticket, detached, request, core.settings.sync_timeout.min(TASK_AFTER)).await? {
+        Some(reply) => Ok(Answer::Reply(reply)),
+        None => Ok(Answer::Task(Box::new(core.jobs.get(id).await?))),
+    }
+}
+
+/// Waits for the job's end, or until `limit` has passed: then it goes on, and there is no answer yet.
+async fn wait(
+    core: &Core,
+    ticket: Ticket,
+    detached: bool,
+    request: Request,
+    limit: Duration,
+) -> Result<Option<Reply>, Problem> {
+    let id = ticket.id;
     let mut reports = core.jobs.progress(id);
     let ended = ended(ticket);
-    let patience = tokio::time::sleep(core.settings.sync_timeout);
+    let patience = tokio::time::sleep(limit);
     tokio::pin!(ended, patience);
     loop {
         tokio::select! {
             // The end first: a job that is done is answered even if its last report came at the same moment.
             biased;
-            job = &mut ended => return answer(job?.as_ref()),
+            job = &mut ended => return answer(job?.as_ref()).map(Some),
             // Clients cancel what they have lost patience with, and a detached command is one that nobody need wait for.
             () = request.cancel.cancelled(), if detached => {
                 return Err(Problem::new(Code::Cancelled, format!("waiting for {id} was cancelled; the command goes on"))
@@ -34,9 +66,9 @@ pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> R
             }
             () = request.cancel.cancelled() => {
                 let job = core.jobs.cancel(id).await?;
-                return answer(&job);
+                return answer(&job).map(Some);
             }
-            () = &mut patience => return Ok(hand_over(core, id).await),
+            () = &mut patience => return Ok(None),
             Some(report) = next_report(&mut reports), if reports.is_some() => request.progress.report(report),
         }
     }
@@ -57,7 +89,7 @@ pub async fn next_report(reports: &mut Option<watch::Receiver<Option<Report>>>) 
 }
 
 /// What the caller gets of a job.
-fn answer(job: &AnyJob) -> Result<Reply, Problem> {
+pub fn answer(job: &AnyJob) -> Result<Reply, Problem> {
     let id = job.id().to_string();
     if let Some(reply) = job.reply() {
         let mut reply = reply.clone();

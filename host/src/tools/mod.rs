@@ -20,7 +20,7 @@ mod plugin;
 
 pub use core::Core;
 pub use exec::reattach;
-pub use registry::{Registry, Request};
+pub use registry::{Answer, Registry, Request};
 pub use spec::{Annotations, Execution, Origin, ToolSpec};
 
 use futures::future::BoxFuture;

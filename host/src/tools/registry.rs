@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::queue::parse_id;
 use super::{Core, Tool, ToolSpec, Work, hybrid, plugin};
-use crate::call::{Call, Progress, Reply};
+use crate::call::{Call, JobId, Progress, Reply, Report};
 use crate::error::Problem;
-use crate::jobs::NewJob;
+use crate::jobs::{AnyJob, NewJob};
 
 /// Who calls a tool, and how to reach and stop the call.
 #[derive(Clone, Debug)]
@@ -20,6 +22,16 @@ pub struct Request {
     pub cancel: CancellationToken,
     /// Where the call says how far it has come.
     pub progress: Progress,
+    /// The client can look after a job by itself once it has its id, so it need not wait for the end.
+    pub follows_tasks: bool,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Reply(Reply),
+    /// It goes on as this job, and the client follows it as a task.
+    Task(Box<AnyJob>),
 }
 
 /// The tools.
@@ -76,7 +88,7 @@ impl Registry {
     }
 
     /// Calls a tool and waits for its answer, or for as long as a client should have to wait.
-    pub async fn call(&self, name: &str, arguments: Map<String, Value>, request: Request) -> Result<Reply, Problem> {
+    pub async fn call(&self, name: &str, arguments: Map<String, Value>, request: Request) -> Result<Answer, Problem> {
         let Some(tool) = self.tools.get(name) else { return Err(self.unknown(name)) };
         match tool.prepare(arguments)? {
             Work::Direct(run) => {
@@ -85,7 +97,7 @@ impl Registry {
                     progress: request.progress.clone(),
                     ..Call::new(name, &request.caller)
                 };
-                run(call).await
+                run(call).await.map(Answer::Reply)
             }
             Work::Job(mut work) => {
                 // A server that is not known is a wrong argument, and leaves no job behind either.
@@ -106,8 +118,12 @@ impl Registry {
                     idempotency_key: work.idempotency_key.clone(),
                     retry_of: None,
                     detach: work.detach,
+                    bulk: !work.servers.is_empty() || spec.name.starts_with("task_transfer"),
                 };
-                hybrid::run(&self.core, new, work, request).await
+                match request.follows_tasks {
+                    true => hybrid::run_as_task(&self.core, new, work, request).await,
+                    false => hybrid::run(&self.core, new, work, request).await.map(Answer::Reply),
+                }
             }
         }
     }
@@ -119,6 +135,34 @@ impl Registry {
             tracing::error!("a host key was not trusted: {}", problem.message);
         }
         vouched.is_ok()
+    }
+
+    /// The job that a client follows as a task, as it was last committed.
+    pub async fn task(&self, id: &str) -> Result<AnyJob, Problem> {
+        self.core.jobs.get(parse_id(id)?).await
+    }
+
+    /// What the job's call would have been answered, had its client waited for the end.
+    pub fn outcome(job: &AnyJob) -> Result<Reply, Problem> {
+        hybrid::answer(job)
+    }
+
+    /// What a job that has not ended last said of itself.
+    pub fn last_report(&self, id: JobId) -> Option<Report> {
+        self.core.jobs.progress(id)?.borrow().clone()
+    }
+
+    /// Asks the job to stop, without waiting for its end.
+    pub async fn stop_task(&self, id: &str) -> Result<(), Problem> {
+        let id = parse_id(id)?;
+        self.core.jobs.get(id).await?;
+        self.core.jobs.ask_to_stop(id);
+        Ok(())
+    }
+
+    /// How long a job is kept after its end.
+    pub fn retention(&self) -> Duration {
+        self.core.settings.history_retention
     }
 
     /// Runs a job's tool with its arguments once more, as the new job that `new` describes.
@@ -261,8 +305,12 @@ mod tests {
             serde_json::json!({"alias": "web", "cmd": " "}),
             serde_json::json!({"alias": "nowhere", "cmd": "id"}),
         ] {
-            let request =
-                Request { caller: "test".into(), cancel: CancellationToken::new(), progress: Progress::default() };
+            let request = Request {
+                caller: "test".into(),
+                cancel: CancellationToken::new(),
+                progress: Progress::default(),
+                follows_tasks: false,
+            };
             let arguments = arguments.as_object().unwrap().clone();
             registry.call("task_exec", arguments, request).await.unwrap_err();
         }

@@ -10,6 +10,8 @@ pub mod bridge;
 pub mod exec;
 /// Files through the program and through others.
 pub mod transfer;
+/// The queue under a flood.
+pub mod queue;
 /// What a call of a plugin costs beyond a call of the core.
 pub mod plugin;
 /// Memory of an idle process, and the size of what a client must read first.

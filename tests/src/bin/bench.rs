@@ -1,15 +1,18 @@
-//! What `cargo xtask bench` runs: every measurement once, as a table, or with `--json` for programs. Names of groups, such as
-//! `exec transfer`, run only those.
+//! What `cargo xtask bench` runs: every measurement once, or those that are named, as a table, or with `--json` for programs.
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
+
+/// What can be measured, by the name that selects it.
+const GROUPS: [&str; 8] = ["start", "bridge", "exec", "far", "transfer", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let json = std::env::args().any(|argument| argument == "--json");
-    match figures().await {
+    let (options, names): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let json = options.iter().any(|option| option == "--json");
+    match figures(&names).await {
         Ok(figures) if json => match serde_json::to_string_pretty(&figures) {
             Ok(text) => {
                 println!("{text}");
@@ -30,29 +33,26 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn figures() -> Result<Vec<Figure>> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+async fn figures(names: &[String]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    if is_wanted("start") {
-        figures.extend(bench::start::measure().await?);
+    for name in names {
+        ensure!(GROUPS.contains(&name.as_str()), "there is no measurement {name:?}, only {}", GROUPS.join(", "));
     }
-    if is_wanted("bridge") {
-        figures.extend(bench::bridge::measure().await?);
-    }
-    if is_wanted("exec") {
-        figures.extend(bench::exec::measure().await?);
-        figures.extend(bench::exec::measure_far().await?);
-    }
-    if is_wanted("transfer") {
-        figures.extend(bench::transfer::measure().await?);
-        figures.extend(bench::transfer::measure_far().await?);
-    }
-    if is_wanted("plugin") {
-        figures.extend(bench::plugin::measure().await?);
-    }
-    if is_wanted("size") {
-        figures.extend(bench::size::measure().await?);
+    for group in GROUPS.into_iter().filter(|group| names.is_empty() || names.iter().any(|name| name == group)) {
+        figures.extend(match group {
+            "start" => bench::start::measure().await?,
+            "bridge" => bench::bridge::measure().await?,
+            "exec" => bench::exec::measure().await?,
+            "far" => bench::exec::measure_far().await?,
+            "transfer" => {
+                let mut figures = bench::transfer::measure().await?;
+                figures.extend(bench::transfer::measure_far().await?);
+                figures
+            }
+            "queue" => bench::queue::measure().await?,
+            "plugin" => bench::plugin::measure().await?,
+            _ => bench::size::measure().await?,
+        });
     }
     Ok(figures)
 }

@@ -40,7 +40,7 @@ impl Version {
         !matches!(self, Version::V2024_11_05 | Version::V2025_03_26)
     }
 
-    /// The parameters with what each request of this version carries in `_meta`.
+    /// The parameters with what each request of this version carries in `_meta`; capabilities that are there already stay.
     pub(super) fn with_meta(self, mut params: Value, capabilities: &Value) -> Value {
         if self.has_handshake() {
             return params;
@@ -52,7 +52,9 @@ impl Version {
             let meta = object.entry("_meta").or_insert_with(|| json!({}));
             meta["io.modelcontextprotocol/protocolVersion"] = json!(self.as_str());
             meta["io.modelcontextprotocol/clientInfo"] = json!({"name": "orchestrator-tests", "version": "1.0"});
-            meta["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
+            if meta["io.modelcontextprotocol/clientCapabilities"].is_null() {
+                meta["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
+            }
         }
         params
     }

@@ -174,8 +174,14 @@ impl Client {
         Ok(status?)
     }
 
+    /// From now on the program may die at any moment, and half a line at its end is no fault.
+    pub fn expect_death(&self) {
+        self.wire.doom();
+    }
+
     /// Ends the program as a crash does.
     pub async fn kill(&self) -> Result<()> {
+        self.expect_death();
         let mut child = self.child.lock().await;
         child.start_kill()?;
         child.wait().await?;

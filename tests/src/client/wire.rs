@@ -51,6 +51,8 @@ struct State {
     nameless: Vec<Value>,
     stderr: String,
     fault: Option<String>,
+    /// The program is killed by the test, perhaps in the middle of a line.
+    doomed: bool,
 }
 
 impl Wire {
@@ -83,6 +85,10 @@ impl Wire {
 
     pub(super) fn stderr(&self) -> String {
         self.state().stderr.clone()
+    }
+
+    pub(super) fn doom(&self) {
+        self.state().doomed = true;
     }
 
     pub(super) fn fault(&self) -> Option<String> {
@@ -155,6 +161,9 @@ impl Wire {
     fn take(&self, line: &[u8]) -> Result<(), String> {
         let shown = || String::from_utf8_lossy(line.get(..line.len().min(200)).unwrap_or(line)).into_owned();
         if line.last() != Some(&b'\n') {
+            if self.state().doomed {
+                return Ok(());
+            }
             return Err(format!("the last line is not ended: {:?}", shown()));
         }
         let message: Value = serde_json::from_slice(line).map_err(|error| format!("{error} in {:?}", shown()))?;
