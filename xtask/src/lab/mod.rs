@@ -97,6 +97,11 @@ pub fn up() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether every host runs.
+pub fn is_up() -> bool {
+    folder().is_ok_and(|folder| HOSTS.iter().all(|host| host.pid(&folder).is_some()))
+}
+
 fn down() -> Result<()> {
     let folder = folder()?;
     if !folder.is_dir() {
