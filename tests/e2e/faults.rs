@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use orchestrator_tests::client::Client;
 use orchestrator_tests::embedded::{Faults, Refuse};
+use orchestrator_tests::place::Place;
+use orchestrator_tests::sshd::Options;
 use serde_json::json;
 
 use crate::support::{Rig, Sleep, exec_arguments, with_embedded};
@@ -62,10 +64,19 @@ async fn a_tiny_window_lets_everything_through_in_the_end() -> Result<()> {
     Ok(())
 }
 
+/// Without plugins: what compiling them takes and gives back would be measured, too.
+async fn measurable() -> Result<Rig> {
+    let place = Place::new()?;
+    let off = ["monitoring", "logs", "fail2ban", "api"].map(|name| format!("[plugins.{name}]\nenabled = false\n"));
+    place.configure(&off.concat())?;
+    let rig = Rig::in_place(place, Options::default(), |launch| launch).await?;
+    rig.exec("true").await?.ok()?;
+    Ok(rig)
+}
+
 #[tokio::test]
 async fn a_hundred_megabytes_without_a_line_end_take_no_memory() -> Result<()> {
-    let rig = Rig::start().await?;
-    rig.exec("true").await?.ok()?;
+    let rig = measurable().await?;
     let before = resident_kib(&rig.client)?;
     let result = rig.exec_with("head -c 100000000 /dev/zero | tr '\\0' x", json!({"timeout": 120})).await?.ok()?;
     assert_eq!(result.structured["stdout_bytes"], 100_000_000);
@@ -78,7 +89,7 @@ async fn a_hundred_megabytes_without_a_line_end_take_no_memory() -> Result<()> {
 
 #[tokio::test]
 async fn a_flood_ends_with_its_time_and_the_next_command_runs() -> Result<()> {
-    let rig = Rig::start().await?;
+    let rig = measurable().await?;
     let before = resident_kib(&rig.client)?;
     let sleep = Sleep::new();
     let flood = format!("(yes out & yes err >&2 & {}); true", sleep.command);

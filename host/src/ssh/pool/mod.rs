@@ -4,6 +4,7 @@
 
 mod channel;
 mod places;
+mod settings;
 mod stats;
 mod spare;
 
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use self::channel::{Opened, Trouble, Wanted};
 pub use self::places::Place;
 use self::places::{Connection, Grant, Opening, Places};
+pub use self::settings::{PoolSettings, Purpose};
 pub use self::spare::Next;
 use self::spare::Spare;
 pub use self::stats::{ConnectionStats, ServerStats};
@@ -32,7 +33,6 @@ use super::lease::Lease;
 use super::session::{self, Session, Tuning};
 use super::target::Target;
 use crate::call::Call;
-use crate::config::{Proxy, Settings};
 use crate::error::Problem;
 
 /// A server that refuses channels on an idle connection is asked again for this long: it may be late in freeing old ones.
@@ -44,63 +44,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a shutdown waits for goodbyes.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Where a round trip takes less, opening a channel costs a call nothing, since its record is being committed meanwhile.
-const NEXT_AFTER: Duration = Duration::from_millis(5);
-/// Long enough for calls that follow each other, too short for much to happen to a connection.
-const TRUSTED_SILENCE: Duration = Duration::from_secs(10);
-
 /// Transfers get connections of their own: on a shared one a command would wait behind megabytes. More than two don't make
 /// them faster.
 const BULK_CONNECTIONS: usize = 2;
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Purpose {
-    /// Answers matter more than throughput.
-    Commands,
-    /// The other way round.
-    Transfers,
-}
-
-impl Purpose {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Purpose::Commands => "commands",
-            Purpose::Transfers => "transfers",
-        }
-    }
-}
-
-/// The limits, per server.
-#[derive(Clone, Debug)]
-pub struct PoolSettings {
-    pub max_connections: usize,
-    /// Kept open once used, however long they are idle.
-    pub min_connections: usize,
-    pub idle_timeout: Duration,
-    pub keep_alive_interval: Option<Duration>,
-    /// For servers that say nothing of a proxy.
-    pub proxy: Option<Proxy>,
-    /// A connection that was silent for longer has to answer once more before a command is sent on it.
-    pub trusted_silence: Duration,
-    /// The next channel is opened ahead when a command has run for so long.
-    pub next_after: Duration,
-}
-
-impl From<&Settings> for PoolSettings {
-    fn from(settings: &Settings) -> Self {
-        PoolSettings {
-            max_connections: settings.max_connections_per_server,
-            min_connections: settings.min_connections_per_server,
-            idle_timeout: settings.idle_timeout,
-            keep_alive_interval: settings.keep_alive_interval,
-            proxy: settings.proxy.clone(),
-            trusted_silence: TRUSTED_SILENCE,
-            next_after: NEXT_AFTER,
-        }
-    }
-}
 
 /// The connections to all servers. Cheap to clone; the last clone that goes ends them.
 #[derive(Clone)]

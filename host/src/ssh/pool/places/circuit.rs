@@ -16,7 +16,7 @@ const LIMIT: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Several connections that fail at the same time say no more than one.
-const SAME_TIME: Duration = Duration::from_millis(200);
+const SAME_TIME: Duration = Duration::from_millis(100);
 
 /// What is known of the last attempts to connect.
 #[derive(Debug, Default)]

@@ -1,0 +1,61 @@
+//! What a pool is told: its limits, and what a connection is for.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Proxy, Settings};
+
+/// Where a round trip takes less, opening a channel costs a call nothing, since its record is being committed meanwhile.
+const NEXT_AFTER: Duration = Duration::from_millis(5);
+/// Long enough for calls that follow each other, too short for much to happen to a connection.
+const TRUSTED_SILENCE: Duration = Duration::from_secs(10);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Answers matter more than throughput.
+    Commands,
+    /// The other way round.
+    Transfers,
+}
+
+impl Purpose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Commands => "commands",
+            Purpose::Transfers => "transfers",
+        }
+    }
+}
+
+/// The limits, per server.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    pub max_connections: usize,
+    /// Kept open once used, however long they are idle.
+    pub min_connections: usize,
+    pub idle_timeout: Duration,
+    pub keep_alive_interval: Option<Duration>,
+    /// For servers that say nothing of a proxy.
+    pub proxy: Option<Proxy>,
+    /// A connection that was silent for longer has to answer once more before a command is sent on it.
+    pub trusted_silence: Duration,
+    /// The next channel is opened ahead when a command has run for so long.
+    pub next_after: Duration,
+}
+
+impl From<&Settings> for PoolSettings {
+    fn from(settings: &Settings) -> Self {
+        PoolSettings {
+            max_connections: settings.max_connections_per_server,
+            min_connections: settings.min_connections_per_server,
+            idle_timeout: settings.idle_timeout,
+            keep_alive_interval: settings.keep_alive_interval,
+            proxy: settings.proxy.clone(),
+            trusted_silence: TRUSTED_SILENCE,
+            next_after: NEXT_AFTER,
+        }
+    }
+}
