@@ -18,6 +18,7 @@ use orchestrator_tests::wait;
 use serde_json::{Value, json};
 
 use crate::support::Sleep;
+use crate::transfer::{grow, read_tree};
 
 /// A running server, and a program that knows it as `small`.
 struct Small {
@@ -122,4 +123,23 @@ async fn a_command_on_dropbear_is_stopped_when_its_time_is_over() -> Result<()> 
     assert_eq!(result.structured["details"]["end_confirmed"], true);
     ensure!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     sleep.is_gone().await
+}
+
+#[tokio::test]
+async fn files_arrive_through_it_as_they_were() -> Result<()> {
+    let Some(small) = Small::start().await? else { return Ok(()) };
+    let root = small._place.root().join("trees");
+    fs::create_dir(&root)?;
+    grow(&root.join("source"), 40)?;
+    let copy = async |direction: &str, local: &str, remote: &str| {
+        let (local, remote) = (root.join(local), root.join(remote));
+        let arguments = json!({"alias": "small", "direction": direction, "local": local, "remote": remote});
+        small.client.call("task_transfer", arguments).await?.ok()
+    };
+    copy("upload", "source", "up").await?;
+    copy("download", "down", "up").await?;
+    let expected = read_tree(&root.join("source"))?;
+    ensure!(read_tree(&root.join("up"))? == expected, "the upload differs");
+    ensure!(read_tree(&root.join("down"))? == expected, "the download differs");
+    Ok(())
 }

@@ -43,7 +43,7 @@ pub fn read_tree(root: &Path) -> Result<Tree> {
 }
 
 /// A tree as a hostile person would make it.
-fn grow(root: &Path, seed: u64) -> Result<()> {
+pub fn grow(root: &Path, seed: u64) -> Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
     let names: [&[u8]; 10] = [
         b"plain",
