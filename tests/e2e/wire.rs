@@ -19,9 +19,37 @@ async fn a_severed_connection_is_replaced() -> Result<()> {
     let rig = Rig::start().await?;
     rig.exec("true").await?.ok()?;
     rig.sshd.sever();
+    // A command that comes before its end was noticed is another test.
+    while rig.client.call("server_list", json!({})).await?.ok()?.structured["servers"][0]["connected"] == true {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let result = rig.exec("echo back").await?.ok()?;
     assert_eq!(result.str("stdout"), "back\n");
     assert_eq!(rig.sshd.logins(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_meets_the_end_of_its_connection_is_run_once_or_said_to_be_in_doubt() -> Result<()> {
+    let rig = Rig::start().await?;
+    let file = rig.place.root().join("ran");
+    let ran = || std::fs::read_to_string(&file).unwrap_or_default().lines().count();
+    let cmd = format!("echo x >> {}", file.display());
+    for _ in 0..20 {
+        rig.exec("true").await?.ok()?;
+        let before = ran();
+        rig.sshd.sever();
+        let result = rig.exec(&cmd).await?;
+        if result.is_error {
+            // It had left this machine, so nobody can know.
+            let problem = result.problem("CONNECTION_FAILED")?;
+            problem.at("run")?;
+            assert!(result.text.contains("may still be running"), "{}", result.text);
+            assert!(ran() <= before + 1);
+        } else {
+            assert_eq!(ran(), before + 1);
+        }
+    }
     Ok(())
 }
 

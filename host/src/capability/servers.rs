@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -17,6 +18,9 @@ use crate::inventory::{Inventory, Server};
 use crate::secrets::Vault;
 use crate::sftp::Commons;
 use crate::ssh::{self, Forwarded, Pool, Purpose, ServerStats, SshError};
+
+/// How many connections may end under a command that has not left this machine.
+const UNSENT: u32 = 3;
 
 /// What may be told about a server to anybody: never a credential.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,16 +139,30 @@ impl Servers {
             Some(timeout) => call.clone().within(timeout),
             None => call.clone(),
         };
-        let request =
-            ssh::Request { line: wire.line, stdin: wire.stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
-        let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
-        // From here on something happens on the server, so the job must be on disk.
-        call.recorded.wait().await?;
-        *sent = true;
-        failpoint("effect-next");
-        let exit = ssh::exec(lease, request, &call, sink).await.map_err(Problem::from)?;
-        failpoint("effect-done");
-        Ok(exit)
+        let stdin = wire.stdin.map(Bytes::from);
+        let mut request = ssh::Request { line: wire.line, stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
+        let mut tries = 1;
+        loop {
+            let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
+            // From here on something happens on the server, so the job must be on disk.
+            call.recorded.wait().await?;
+            *sent = true;
+            failpoint("effect-next");
+            match ssh::exec(lease, &mut request, &call, sink).await {
+                // The connection ended between two looks at it. Nothing was run, so nobody needs to notice.
+                Err(error @ SshError::Lost { .. }) => {
+                    *sent = false;
+                    if tries == UNSENT {
+                        return Err(error.into());
+                    }
+                    tries += 1;
+                }
+                result => {
+                    failpoint("effect-done");
+                    return Ok(result?);
+                }
+            }
+        }
     }
 
     /// Has a server connect to a host as it knows it.

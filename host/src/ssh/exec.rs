@@ -45,7 +45,7 @@ pub struct Request {
     /// For the login shell, as it is.
     pub line: String,
     /// Written to standard input, which is then closed. Without it standard input is empty.
-    pub stdin: Option<Vec<u8>>,
+    pub stdin: Option<Bytes>,
     /// In a terminal, which joins both output streams.
     pub pty: bool,
     /// What is typed while the command runs. Standard input stays open until the other end of this is dropped.
@@ -73,9 +73,12 @@ pub struct Exit {
 ///
 /// When it does not end in time it is sent INT, TERM and KILL, the channel is closed, and the error says what came of that.
 /// The channel serves one command: the lease is given back at the end, also when this future is dropped.
+///
+/// [`SshError::Lost`]: the connection had ended before the request left this machine. Nothing was run, nothing was taken from
+/// the request, and the same one may be made on another channel.
 pub async fn exec<S: OutputSink>(
     mut lease: Lease,
-    request: Request,
+    request: &mut Request,
     call: &Call,
     sink: &mut S,
 ) -> Result<Exit, SshError> {
@@ -96,14 +99,21 @@ pub async fn exec<S: OutputSink>(
         requests: Vec::new(),
         started: Instant::now(),
     };
+    let sent = command.session.sent();
     let result = command.run(write, request, &bounds, sink).await;
     let closed = command.status.closed;
     let ended = command.status.ended();
+    let unsent = command.session.sent() == sent && request.typed.is_none();
     if closed {
         lease.mark_closed();
     }
     lease.mark_running(!ended);
-    result
+    match result {
+        Err(SshError::CommandLost { at }) if unsent => {
+            Err(SshError::Lost { at, step: Step::Channel, cause: Arc::new(russh::Error::Disconnect) })
+        }
+        result => result,
+    }
 }
 
 /// What the server has said about the command so far.
@@ -149,16 +159,16 @@ impl Command<'_> {
     async fn run<S: OutputSink>(
         &mut self,
         write: &ChannelWriteHalf<Msg>,
-        request: Request,
+        request: &mut Request,
         bounds: &Bounds,
         sink: &mut S,
     ) -> Result<Exit, SshError> {
         // Sent in one go without waiting for the answers: they come in order, and a round trip is saved for each.
         let at = self.at.clone();
-        bounds.step(&at, Step::Channel, self.start(write, &request)).await??;
-        let quota = request.quota;
+        bounds.step(&at, Step::Channel, self.start(write, request)).await??;
+        let quota = request.quota.clone();
         let end = {
-            let feed = feed(write, request.stdin.map(Bytes::from), request.typed);
+            let feed = feed(write, request.stdin.clone(), request.typed.as_mut());
             tokio::pin!(feed);
             self.watch(feed, bounds, quota.as_ref(), sink).await
         };
@@ -338,13 +348,17 @@ fn signal_name_of(signal: &Sig) -> String {
 
 /// Writes standard input and closes it. Errors are not told: the reading side sees the same loss, and a command that ends
 /// without reading all of its input is no error.
-async fn feed(write: &ChannelWriteHalf<Msg>, stdin: Option<Bytes>, typed: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>) {
+async fn feed(
+    write: &ChannelWriteHalf<Msg>,
+    stdin: Option<Bytes>,
+    typed: Option<&mut mpsc::Receiver<Zeroizing<Vec<u8>>>>,
+) {
     if let Some(stdin) = stdin
         && write.data_bytes(stdin).await.is_err()
     {
         return;
     }
-    if let Some(mut typed) = typed {
+    if let Some(typed) = typed {
         while let Some(keys) = typed.recv().await {
             if write.data(&keys[..]).await.is_err() {
                 return;

@@ -288,6 +288,11 @@ impl Session {
         self.link.traffic.was_heard_within(time)
     }
 
+    /// The bytes that have left for the target itself.
+    pub fn sent(&self) -> u64 {
+        self.link.traffic.sent.load(Ordering::Relaxed)
+    }
+
     /// Has the target answer, through everything that lies between (RFC 4254, 4).
     pub async fn ping(&self) -> Result<(), russh::Error> {
         self.link.handle.send_ping().await

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,13 @@ impl Host {
         if self.pid(folder).is_some() {
             return Ok(());
         }
+        // All labs of a machine share its loopback. The tests would meet the other one, with another key.
+        if self.answers() {
+            bail!(
+                "something listens on {}:2222 already, perhaps the lab of another checkout or cache folder: take that one down first (cargo xtask lab down)",
+                self.address
+            );
+        }
         let tree = self.tree(folder)?;
         for user in self.users {
             let home = if *user == "root" { tree.join("root") } else { tree.join("home").join(user) };
@@ -131,7 +139,7 @@ impl Host {
     pub fn wait(&self, folder: &Path) -> Result<()> {
         let ready = self.tree(folder)?.join("lab-ready");
         let started = Instant::now();
-        while !ready.exists() || std::net::TcpStream::connect((self.address, 2222)).is_err() {
+        while !ready.exists() || !self.answers() {
             // A process shows no arguments for a moment while it becomes another program.
             let gone = self.pid(folder).is_none() && started.elapsed() > Duration::from_secs(2);
             if gone || started.elapsed() > BOOT {
@@ -144,6 +152,10 @@ impl Host {
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
+    }
+
+    fn answers(&self) -> bool {
+        TcpStream::connect((self.address, 2222)).is_ok()
     }
 
     /// How the tests reach it.

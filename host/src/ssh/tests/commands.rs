@@ -24,7 +24,8 @@ async fn standard_input_is_passed_while_output_is_read() {
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     // More than both windows hold: it only comes through when both directions move at once.
     let input: Vec<u8> = (0..6_000_000u32).map(|byte| byte as u8).collect();
-    let request = Request { line: "cat".to_owned(), stdin: Some(input.clone()), pty: false, ..Request::default() };
+    let request =
+        Request { line: "cat".to_owned(), stdin: Some(input.clone().into()), pty: false, ..Request::default() };
     let (exit, kept) = run_with(&pool, &fake.target, request, &call()).await.unwrap();
     assert_eq!(exit.code, Some(0));
     assert!(kept.stdout == input, "{} of {} bytes came back", kept.stdout.len(), input.len());
@@ -43,6 +44,24 @@ async fn a_connection_that_breaks_under_a_command_is_never_retried() {
         assert_eq!(Problem::from(error).code, Code::ConnectionFailed);
     }
     assert_eq!(run(&pool, &fake.target, "echo again").await.unwrap().0.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_command_that_never_left_was_not_run() {
+    let fake = start(Manners::default()).await;
+    let pool = Pool::new(settings(1, 1), no_known_hosts());
+    let call = call();
+    let open = || pool.channel("fake", Purpose::Commands, || async { Ok(fake.target.clone()) }, &call);
+    let (cuts, late) = (open().await.unwrap(), open().await.unwrap());
+    let error = exec(cuts, &mut request("cut"), &call, &mut Kept::default()).await.unwrap_err();
+    assert!(matches!(error, SshError::CommandLost { .. }), "{error}");
+    let mut unsent = Request { stdin: Some(b"x".as_slice().into()), ..request("cat") };
+    let error = exec(late, &mut unsent, &call, &mut Kept::default()).await.unwrap_err();
+    assert!(matches!(error, SshError::Lost { step: Step::Channel, .. }) && error.is_retryable(), "{error}");
+    // The same request can be made again as it is.
+    let mut kept = Kept::default();
+    exec(open().await.unwrap(), &mut unsent, &call, &mut kept).await.unwrap();
+    assert_eq!(kept.stdout, b"x");
 }
 
 #[tokio::test]
@@ -139,8 +158,9 @@ async fn an_output_that_cannot_be_taken_stops_the_command() {
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     let call = call();
     let lease = pool.channel("fake", Purpose::Commands, || async { Ok(fake.target.clone()) }, &call).await.unwrap();
-    let request = Request { line: "cat".to_owned(), stdin: Some(b"x".to_vec()), pty: false, ..Request::default() };
-    let error = exec(lease, request, &call, &mut Full).await.unwrap_err();
+    let mut request =
+        Request { line: "cat".to_owned(), stdin: Some(b"x".as_slice().into()), pty: false, ..Request::default() };
+    let error = exec(lease, &mut request, &call, &mut Full).await.unwrap_err();
     assert!(error.to_string().contains("the disk is full"), "{error}");
     assert_eq!(Problem::from(error).code, Code::Internal);
 }
@@ -151,6 +171,6 @@ async fn a_stuck_output_does_not_outlive_the_deadline() {
     let pool = Pool::new(settings(5, 1), no_known_hosts());
     let lease = pool.channel("fake", Purpose::Commands, || async { Ok(fake.target.clone()) }, &call()).await.unwrap();
     let short = Call::new("test", "test").within(Duration::from_millis(100));
-    let error = exec(lease, request("echo hi"), &short, &mut Stuck).await.unwrap_err();
+    let error = exec(lease, &mut request("echo hi"), &short, &mut Stuck).await.unwrap_err();
     assert!(matches!(error, SshError::CommandTimeout { .. }), "{error}");
 }

@@ -59,10 +59,10 @@ fn request(line: &str) -> Request {
     Request { line: line.to_owned(), ..Request::default() }
 }
 
-async fn run_with(pool: &Pool, target: &Target, request: Request, call: &Call) -> Result<(Exit, Kept), SshError> {
+async fn run_with(pool: &Pool, target: &Target, mut request: Request, call: &Call) -> Result<(Exit, Kept), SshError> {
     let lease = pool.channel(&target.alias, Purpose::Commands, || async { Ok(target.clone()) }, call).await?;
     let mut kept = Kept::default();
-    let exit = exec(lease, request, call, &mut kept).await?;
+    let exit = exec(lease, &mut request, call, &mut kept).await?;
     Ok((exit, kept))
 }
 

@@ -242,10 +242,10 @@ async fn input_output_terminal_and_time_limits_hold_against_openssh() {
     let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
     let target = sshd.target("key");
     let input: Vec<u8> = (0..5_000_000u32).map(|byte| (byte >> 3) as u8).collect();
-    let cat = Request { line: "cat".to_owned(), stdin: Some(input.clone()), pty: false, ..Request::default() };
+    let cat = Request { line: "cat".to_owned(), stdin: Some(input.clone().into()), pty: false, ..Request::default() };
     assert!(run_with(&pool, &target, cat, &call()).await.unwrap().1.stdout == input);
     // Input that is never read does not hold up the end.
-    let ignoring = Request { line: "exit 4".to_owned(), stdin: Some(input), pty: false, ..Request::default() };
+    let ignoring = Request { line: "exit 4".to_owned(), stdin: Some(input.into()), pty: false, ..Request::default() };
     assert_eq!(run_with(&pool, &target, ignoring, &call()).await.unwrap().0.code, Some(4));
     let terminal =
         Request { line: "test -t 0 && test -t 1 && echo tty".to_owned(), stdin: None, pty: true, ..Request::default() };

@@ -20,7 +20,7 @@ async fn a_connection_is_reused_and_its_secrets_are_asked_for_once() {
             Ok(fake.target.clone())
         };
         let lease = pool.channel("fake", Purpose::Commands, target, &call()).await.unwrap();
-        exec(lease, request("echo x"), &call(), &mut Kept::default()).await.unwrap();
+        exec(lease, &mut request("echo x"), &call(), &mut Kept::default()).await.unwrap();
     }
     assert_eq!((fake.seen.connections.load(Ordering::SeqCst), asked.load(Ordering::SeqCst)), (1, 1));
     assert!(pool.is_connected("fake") && !pool.is_connected("other"));
@@ -87,8 +87,8 @@ async fn ten_thousand_dropped_leases_leave_nothing_behind() {
             let lease = pool_channel(pool, fake, &call).await;
             // Half of them are dropped with a command running.
             if number % 2 == 0 {
-                let mut kept = Kept::default();
-                let running = exec(lease, request("deaf"), &call, &mut kept);
+                let (mut kept, mut deaf) = (Kept::default(), request("deaf"));
+                let running = exec(lease, &mut deaf, &call, &mut kept);
                 let _ = futures::poll!(Box::pin(running));
             }
         });
