@@ -70,7 +70,7 @@ impl Lobby {
     fn look(&self, state: &State) -> Status {
         Status {
             clients: state.clients,
-            jobs: self.jobs.active().len(),
+            jobs: self.jobs.count(),
             uptime_s: self.started.elapsed().as_secs(),
             idle_s: self.idle.map(|idle| idle.as_secs()),
         }
@@ -101,12 +101,12 @@ impl Lobby {
         loop {
             // The sender is ours, so these cannot fail.
             let _ = clients.wait_for(|clients| *clients == 0).await;
-            if let Some(job) = self.jobs.active().first() {
+            if let Some(job) = self.jobs.oldest() {
                 // The time begins when the last job has ended.
                 let never = CancellationToken::new();
                 tokio::select! {
                     _ = clients.changed() => {}
-                    _ = self.jobs.wait(job.id(), LOOK_AGAIN, &never) => {}
+                    _ = self.jobs.wait(job, LOOK_AGAIN, &never) => {}
                 }
                 continue;
             }

@@ -6,15 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
+
+use futures::FutureExt;
 
 use crate::call::{Call, JobId, Reply};
 use crate::error::Problem;
 use crate::store::StoreError;
 
+use super::active::Active;
 use super::job::{AnyJob, Job, Running, Status};
 use super::output::Spool;
-use super::queue::{Active, Jobs};
+use super::queue::Jobs;
 use super::store::JobStore;
 use super::worker;
 
@@ -37,8 +40,10 @@ impl Detachment {
 pub(super) fn found(store: &JobStore, outputs: &Path) -> Result<BTreeMap<JobId, Arc<Active>>, StoreError> {
     let mut found = BTreeMap::new();
     for job in store.places()?.into_iter().filter(AnyJob::is_active) {
-        let active = Active::new(Spool::resume(outputs, job.id()), Some(Detachment::default()));
         let id = job.id();
+        // It does not wait for a turn, so it need not know its queue.
+        let active = Active::new(id, Weak::new(), Some(Detachment::default()));
+        active.equip(|| Spool::resume(outputs, id));
         active.show(job);
         found.insert(id, Arc::new(active));
     }
@@ -59,7 +64,7 @@ impl Jobs {
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
         if let Some(active) = self.0.find(job.head.id) {
-            self.0.tasks.spawn(worker::go_on(self.0.clone(), active, job, work));
+            self.0.tasks.spawn(worker::go_on(self.0.clone(), active, job, Box::new(move |call, spool| work(call, spool).boxed())));
         }
     }
 

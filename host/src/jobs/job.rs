@@ -53,6 +53,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// As a retry knows itself once it is recorded.
+    pub fn with_attempts(self, attempts: u32, root: Option<JobId>, retried_from: Option<JobId>) -> Self {
+        Head { attempts, root, retried_from, ..self }
+    }
+
     /// The name on the server of a job that runs there by itself. Two orchestrators never choose the same.
     pub fn place(&self) -> Option<String> {
         self.detached.as_ref().map(|random| format!("{}-{random}", self.id))
@@ -137,6 +142,12 @@ impl Job<Pending> {
 }
 
 impl Job<Running> {
+    /// The job as a retry knows itself once it is recorded.
+    pub fn with_attempts(mut self, attempts: u32, root: Option<JobId>, retried_from: Option<JobId>) -> Self {
+        self.head = self.head.with_attempts(attempts, root, retried_from);
+        self
+    }
+
     /// The server has said that the detached command is there.
     pub fn launch(mut self) -> Self {
         self.state.launched = self.head.detached.is_some();

@@ -2,6 +2,7 @@
 //!
 //! What the work is, is the business of its tool: it comes here as a closure.
 
+mod active;
 mod detached;
 mod ids;
 mod job;
@@ -15,6 +16,7 @@ mod store;
 mod turns;
 mod worker;
 
+pub use active::Reports;
 pub use job::{AnyJob, End, Ended, Failure, Head, Job, MAX_RETRIES, Pending, Running, Status};
 pub use output::{Output, Spool, clean};
 pub use queue::{Jobs, NewJob, Ticket};

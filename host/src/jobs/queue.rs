@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::call::{Call, JobId, Progress, Reply, Report};
+use crate::call::{Call, JobId, Reply, Report};
 use crate::capability::Stream;
 use crate::config::Settings;
 use crate::error::{Code, Problem};
 use crate::store::{Store, StoreError};
 
+use super::active::{Active, Reports, Work};
 use super::detached::Detachment;
 use super::job::{AnyJob, Head, MAX_RETRIES, Status};
 use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
@@ -26,6 +28,9 @@ use super::{ids, keeper, output, stats, worker};
 
 /// How long [`Jobs::cancel`] waits for the end: interrupt, terminate and kill on a server take a few seconds.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
+
+/// How many jobs that wait are ended at a time when the queue closes: as many as share a commit.
+const AT_ONCE: usize = 256;
 
 /// The queue. Clones share it.
 #[derive(Clone, Debug)]
@@ -50,27 +55,13 @@ pub(super) struct Inner {
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
-/// How a job came to its end, or why that could not be recorded.
-pub(super) type Outcome = Result<Arc<AnyJob>, Problem>;
-
-/// A job that has not ended.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) cancel: CancellationToken,
-    pub(super) progress: Progress,
-    pub(super) spool: Spool,
-    /// What a detached job has beside that.
-    pub(super) detached: Option<Detachment>,
-    /// As it was last committed; `None` before it first was.
-    committed: Mutex<Option<AnyJob>>,
-    pub(super) done: watch::Sender<Option<Outcome>>,
-}
-
 /// A job that is to be.
 #[derive(Clone, Debug, Default)]
 pub struct NewJob {
     pub tool: String,
     pub server: Option<String>,
+    /// Where it is about several: each of them is as busy with it as with a job of its own.
+    pub servers: Vec<String>,
     /// Without secrets: they are stored and shown.
     pub arguments: Map<String, Value>,
     pub caller: String,
@@ -94,13 +85,22 @@ pub struct Ticket {
     pub id: JobId,
     /// The job was there before: the idempotency key was used already.
     pub existing: bool,
-    done: watch::Receiver<Option<Outcome>>,
+    end: End,
+}
+
+#[derive(Clone, Debug)]
+enum End {
+    Ahead(Arc<Active>),
+    Past(Arc<AnyJob>),
 }
 
 impl Ticket {
     /// Waits for the end.
     pub async fn done(&mut self) -> Result<Arc<AnyJob>, Problem> {
-        finished(&mut self.done).await
+        match &self.end {
+            End::Ahead(active) => active.ended().await,
+            End::Past(job) => Ok(Arc::clone(job)),
+        }
     }
 }
 
@@ -150,15 +150,15 @@ impl Jobs {
     {
         let arguments = new.idempotency_key.is_some().then(|| new.arguments.clone());
         let retry_of = new.retry_of;
-        let kind =
-            Kind { bulk: new.bulk, caller: new.caller.as_str().into(), server: new.server.as_deref().map(Arc::from) };
+        let kind = Kind::of(&new);
         let (head, active) = self.0.admit(new)?;
-        let (id, done) = (head.id, active.done.subscribe());
+        let (id, end) = (head.id, End::Ahead(Arc::clone(&active)));
+        let work: Work = Box::new(move |call, spool| work(call, spool).boxed());
         // The job's own task commits it too, so that a caller who goes away in between leaves nothing half done.
         let (committed, is_committed) = oneshot::channel();
         self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, retry_of, committed, work));
         match is_committed.await {
-            Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, done }),
+            Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, end }),
             Ok(Ok(worker::Accepted::Existing(known))) => self.existing(known, arguments.unwrap_or_default()).await,
             Ok(Err(problem)) => Err(problem),
             Err(_) => Err(Problem::internal("the job was lost before it was committed")),
@@ -172,11 +172,8 @@ impl Jobs {
                 "idempotencyKey was used before by {id} with other arguments: use a new key for another call"
             )));
         }
-        let done = match self.0.find(id) {
-            Some(active) => active.done.subscribe(),
-            None => watch::Sender::new(Some(Ok(Arc::new(job)))).subscribe(),
-        };
-        Ok(Ticket { id, existing: true, done })
+        let end = self.0.find(id).map_or_else(|| End::Past(Arc::new(job)), End::Ahead);
+        Ok(Ticket { id, existing: true, end })
     }
 
     /// The job, as it was last committed.
@@ -188,10 +185,9 @@ impl Jobs {
     /// Fails with [`Code::Cancelled`] when `cancel` fires, which stops the waiting and not the job.
     pub async fn wait(&self, id: JobId, limit: Duration, cancel: &CancellationToken) -> Result<AnyJob, Problem> {
         let Some(active) = self.0.find(id) else { return self.0.load(id) };
-        let mut done = active.done.subscribe();
         tokio::select! {
             biased;
-            outcome = finished(&mut done) => outcome.map(|job| AnyJob::clone(&job)),
+            outcome = active.ended() => outcome.map(|job| AnyJob::clone(&job)),
             () = cancel.cancelled() => Err(Problem::new(
                 Code::Cancelled,
                 format!("waiting for {id} was cancelled; the job itself goes on"),
@@ -211,17 +207,27 @@ impl Jobs {
     pub fn ask_to_stop(&self, id: JobId) {
         if let Some(active) = self.0.find(id) {
             active.cancel.cancel();
+            // One that waits for its turn has nobody else to see that.
+            if active.take_up().is_some() {
+                self.0.tasks.spawn(worker::call_off(Arc::clone(&self.0), active));
+            }
         }
     }
 
     /// The newest jobs that match, newest first.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<AnyJob>, Problem> {
-        if filter.status.is_some_and(Status::is_active) {
-            let mut active = self.active();
-            active.retain(|job| filter.matches(job));
-            active.reverse();
-            active.truncate(filter.limit());
-            return Ok(active);
+        match filter.status {
+            Some(Status::Running) => {
+                let mut running = self.0.running(filter);
+                running.reverse();
+                running.truncate(filter.limit());
+                return Ok(running);
+            }
+            Some(Status::Pending) => {
+                let ids = self.0.pending().into_iter().rev().collect();
+                return Ok(self.0.store.first_of(ids, filter.clone()).await?);
+            }
+            _ => {}
         }
         // Before the database is read: a job that ends in between is then active here and ended there, never the reverse.
         let alive = self.0.alive();
@@ -229,26 +235,51 @@ impl Jobs {
         Ok(jobs.into_iter().map(|job| as_seen(job, &alive)).filter(|job| filter.matches(job)).collect())
     }
 
-    /// What is pending or running, oldest first.
-    pub fn active(&self) -> Vec<AnyJob> {
-        self.0.active().values().filter_map(|active| active.committed()).collect()
+    /// What is running, then what is pending, each oldest first.
+    pub async fn active(&self, filter: &Filter) -> Result<Vec<AnyJob>, Problem> {
+        // In this order: what begins in between is in neither, which a look a moment later would tell too.
+        let (pending, mut jobs) = (self.0.pending(), self.0.running(filter));
+        if jobs.len() < filter.limit() && filter.status.is_none_or(|status| status == Status::Pending) {
+            let known: HashSet<JobId> = jobs.iter().map(AnyJob::id).collect();
+            let limit = filter.limit() - jobs.len();
+            let ids = pending.into_iter().filter(|id| !known.contains(id)).collect();
+            jobs.extend(self.0.store.first_of(ids, Filter { limit, ..filter.clone() }).await?);
+        }
+        jobs.truncate(filter.limit());
+        Ok(jobs)
     }
 
-    /// How far a pending or running job has come.
-    pub fn progress(&self, id: JobId) -> Option<watch::Receiver<Option<Report>>> {
-        Some(self.0.find(id)?.progress.subscribe())
+    /// How many jobs are pending or running.
+    pub fn count(&self) -> usize {
+        self.0.active().len()
+    }
+
+    /// The oldest of them.
+    pub fn oldest(&self) -> Option<JobId> {
+        self.0.active().keys().next().copied()
+    }
+
+    /// What a pending or running job says of how far it has come, from now on.
+    pub fn reports(&self, id: JobId) -> Option<Reports> {
+        self.0.find(id).map(Reports::of)
+    }
+
+    /// What it has said last.
+    pub fn last_report(&self, id: JobId) -> Option<Report> {
+        self.0.find(id)?.begun()?.progress.subscribe().borrow().clone()
     }
 
     /// What a running job has printed so far, in at most `limit` characters.
     pub async fn partial_output(&self, id: JobId, limit: usize) -> Option<Rendered> {
-        let output = self.0.find(id)?.spool.output();
+        let output = self.0.find(id)?.begun()?.spool.output();
         output.render(limit).await.ok()
     }
 
     /// What the job has printed, whether it runs or has ended.
     pub async fn output(&self, id: JobId) -> Result<Output, Problem> {
         if let Some(active) = self.0.find(id) {
-            return Ok(active.spool.output());
+            let spool = active.begun().map(|begun| begun.spool.clone());
+            return Ok(spool.unwrap_or_else(|| Spool::new(&self.0.outputs, id)).output());
         }
         let job = self.0.load(id)?;
         let counts = job.as_ended().map(|job| job.state.output.clone()).unwrap_or_default();
@@ -280,6 +311,7 @@ impl Jobs {
             caller: head.caller,
             origin: head.origin,
             rappel: head.rappel,
+            servers: Vec::new(),
             idempotency_key: None,
             retry_of: Some(id),
             detach: head.detached.is_some(),
@@ -306,10 +338,21 @@ impl Jobs {
     /// did not: its end on the server is then not known.
     pub async fn shutdown(&self, grace: Duration) {
         self.0.closing.cancel();
-        // A detached job is left to itself: see `worker`.
-        for active in self.0.active().values().filter(|active| active.detached.is_none()) {
-            active.cancel.cancel();
+        let mut waiting = Vec::new();
+        for active in self.0.active().values() {
+            // A detached job that runs is left to itself: see `worker`.
+            if active.detached.is_none() {
+                active.cancel.cancel();
+            }
+            if active.take_up().is_some() {
+                waiting.push(Arc::clone(active));
+            }
         }
+        let inner = Arc::clone(&self.0);
+        self.0.tasks.spawn(async move {
+            let call_off = |active| worker::call_off(Arc::clone(&inner), active);
+            stream::iter(waiting).for_each_concurrent(AT_ONCE, call_off).await;
+        });
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             self.0.abandon.cancel();
@@ -332,6 +375,16 @@ impl Inner {
         self.active().get(&id).cloned()
     }
 
+    /// What has begun and matches, oldest first.
+    fn running(&self, filter: &Filter) -> Vec<AnyJob> {
+        self.active().values().filter_map(|active| active.committed()).filter(|job| filter.matches(job)).collect()
+    }
+
+    /// What waits for its turn or for its first commit, oldest first.
+    fn pending(&self) -> Vec<JobId> {
+        self.active().values().filter(|active| active.begun().is_none()).map(|active| active.id).collect()
+    }
+
     fn alive(&self) -> HashSet<JobId> {
         self.active().keys().copied().collect()
     }
@@ -341,7 +394,7 @@ impl Inner {
     }
 
     /// Takes a place in the queue for a new job.
-    fn admit(&self, new: NewJob) -> Result<(Head, Arc<Active>), Problem> {
+    fn admit(self: &Arc<Self>, new: NewJob) -> Result<(Head, Arc<Active>), Problem> {
         let mut active = self.active();
         if self.closing.is_cancelled() {
             return Err(Problem::new(Code::QueueFull, "the orchestrator is shutting down and takes no more jobs")
@@ -357,7 +410,7 @@ impl Inner {
             .hint("wait for some to end (task_queue, task_wait), cancel some (task_cancel), or raise MAX_QUEUE_SIZE"));
         }
         let id = self.ids.next();
-        let entry = Arc::new(Active::new(Spool::new(&self.outputs, id), new.detach.then(Detachment::default)));
+        let entry = Arc::new(Active::new(id, Arc::downgrade(self), new.detach.then(Detachment::default)));
         active.insert(id, entry.clone());
         let head = Head {
             id,
@@ -394,42 +447,9 @@ impl Inner {
     }
 }
 
-impl Active {
-    pub(super) fn new(spool: Spool, detached: Option<Detachment>) -> Self {
-        Active {
-            cancel: CancellationToken::new(),
-            progress: Progress::default(),
-            spool,
-            detached,
-            committed: Mutex::default(),
-            done: watch::Sender::new(None),
-        }
-    }
-
-    pub(super) fn committed(&self) -> Option<AnyJob> {
-        self.committed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    /// Shows the job in the state that was just committed.
-    pub(super) fn show(&self, job: AnyJob) {
-        *self.committed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(job);
-    }
-}
-
 /// A loaded job as it is told: one that nobody runs any more is not running, even if its end could not be committed.
 fn as_seen(job: AnyJob, alive: &HashSet<JobId>) -> AnyJob {
     if job.is_active() && !alive.contains(&job.id()) { AnyJob::Ended(job.crash(Timestamp::now())) } else { job }
-}
-
-async fn finished(done: &mut watch::Receiver<Option<Outcome>>) -> Outcome {
-    match done.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(lost())),
-        Err(_) => Err(lost()),
-    }
-}
-
-fn lost() -> Problem {
-    Problem::internal("the job's task is gone without an end")
 }
 
 /// The error of a chain of retries that is too long.

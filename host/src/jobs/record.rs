@@ -10,36 +10,56 @@ use crate::error::Problem;
 use super::job::{AnyJob, End, Ended, Failure, Head, Job, Pending, Running, Status};
 use super::output::Counts;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Record {
     #[serde(flatten)]
     head: Head,
     status: Status,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     started: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     launched: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     ended: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     reply: Option<Reply>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     problem: Option<Problem>,
-    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    #[serde(default)]
     output: Counts,
+}
+
+/// The same, borrowed from the job that is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    head: &'a Head,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<Timestamp>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    launched: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<&'a Reply>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a Problem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a Counts>,
 }
 
 /// The bytes to store.
 pub(super) fn encode(job: &AnyJob) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Record {
-        head: job.head().clone(),
+    serde_json::to_vec(&Written {
+        head: job.head(),
         status: job.status(),
         started: job.started(),
         launched: matches!(job, AnyJob::Running(job) if job.state.launched),
         ended: job.ended(),
-        reply: job.reply().cloned(),
-        problem: job.problem().cloned(),
-        output: job.as_ended().map(|job| job.state.output.clone()).unwrap_or_default(),
+        reply: job.reply(),
+        problem: job.problem(),
+        output: job.as_ended().map(|job| &job.state.output).filter(|output| !output.is_empty()),
     })
 }
 

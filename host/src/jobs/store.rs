@@ -9,7 +9,7 @@ use crate::call::JobId;
 use crate::capability::Stream;
 use crate::store::{Store, StoreError};
 
-use super::job::{AnyJob, Head, MAX_RETRIES, Status};
+use super::job::{AnyJob, MAX_RETRIES, Status};
 use super::output::{Counts, Kept};
 use super::{ids, record};
 
@@ -96,7 +96,7 @@ impl JobStore {
 
     /// Commits a new job that is pending or running.
     pub(super) async fn insert(&self, job: AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
-        self.store.write(move |txn| insert(txn, job.clone(), retry_of)).await
+        self.store.write(move |txn| insert(txn, &job, retry_of)).await
     }
 
     /// Commits a job's new state. `kept` comes with the end.
@@ -141,6 +141,24 @@ impl JobStore {
     /// The newest jobs that match, newest first. Visits no more records than it must.
     pub(super) async fn list(&self, filter: Filter) -> Result<Vec<AnyJob>, StoreError> {
         self.store.scan(move |txn| list(txn, &filter)).await
+    }
+
+    /// The first of these jobs that match, in the order given.
+    pub(super) async fn first_of(&self, ids: Vec<JobId>, filter: Filter) -> Result<Vec<AnyJob>, StoreError> {
+        self.store
+            .scan(move |txn| {
+                let jobs = txn.open_table(JOBS)?;
+                let mut found = Vec::new();
+                for id in ids {
+                    let job = jobs.get(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
+                    found.extend(job.filter(|job| filter.matches(job)));
+                    if found.len() >= filter.limit() {
+                        break;
+                    }
+                }
+                Ok(found)
+            })
+            .await
     }
 
     pub(super) async fn contains(&self, ids: Vec<JobId>) -> Result<HashSet<JobId>, StoreError> {
@@ -254,7 +272,7 @@ fn recover(txn: &WriteTransaction, output: &impl Fn(JobId) -> Counts) -> Result<
     Ok(crashed)
 }
 
-fn insert(txn: &WriteTransaction, job: AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
+fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
     let head = job.head();
     if let Some(key) = &head.idempotency_key {
         let mut keys = txn.open_table(BY_KEY)?;
@@ -278,9 +296,10 @@ fn insert(txn: &WriteTransaction, job: AnyJob, retry_of: Option<JobId>) -> Resul
             (count + 1, Some(root))
         }
     };
-    let job = with_attempts(job, attempts, root, retry_of);
-    let head = job.head();
-    put(txn, &job)?;
+    match root {
+        None => put(txn, job)?,
+        Some(_) => put(txn, &with_attempts(job.clone(), attempts, root, retry_of))?,
+    }
     txn.open_table(ACTIVE)?.insert(head.id.0, ())?;
     if let Some(server) = &head.server {
         txn.open_table(BY_SERVER)?.insert((server.as_str(), head.id.0), ())?;
@@ -293,17 +312,13 @@ fn insert(txn: &WriteTransaction, job: AnyJob, retry_of: Option<JobId>) -> Resul
 }
 
 /// The job as a retry knows itself only inside of the transaction.
-pub(super) fn with_attempts(mut job: AnyJob, attempts: u32, root: Option<JobId>, retry_of: Option<JobId>) -> AnyJob {
-    let set = |head: &mut Head| {
-        head.attempts = attempts;
-        head.root = root;
-        head.retried_from = retry_of;
+fn with_attempts(mut job: AnyJob, attempts: u32, root: Option<JobId>, retry_of: Option<JobId>) -> AnyJob {
+    let head = match &mut job {
+        AnyJob::Pending(job) => &mut job.head,
+        AnyJob::Running(job) => &mut job.head,
+        AnyJob::Ended(job) => &mut job.head,
     };
-    match &mut job {
-        AnyJob::Pending(job) => set(&mut job.head),
-        AnyJob::Running(job) => set(&mut job.head),
-        AnyJob::Ended(job) => set(&mut job.head),
-    }
+    *head = head.clone().with_attempts(attempts, root, retry_of);
     job
 }
 

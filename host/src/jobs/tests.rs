@@ -67,7 +67,7 @@ async fn a_panic_ends_the_job_as_failed() {
     let mut ticket = jobs.submit(new("t"), |_, _| async { panic!("by the test") }).await.unwrap();
     let job = ticket.done().await.unwrap();
     assert_eq!((job.status(), job.problem().unwrap().code), (Status::Failed, Code::Internal));
-    assert!(jobs.active().is_empty());
+    assert_eq!(jobs.count(), 0);
 }
 
 #[tokio::test]
@@ -81,8 +81,8 @@ async fn a_job_goes_on_without_its_ticket_and_shows_how_far_it_is() {
         Ok(Reply::default())
     });
     let id = ticket.await.unwrap().id;
-    let mut progress = jobs.progress(id).unwrap();
-    progress.wait_for(Option::is_some).await.unwrap();
+    let mut reports = jobs.reports(id).unwrap();
+    assert_eq!(reports.next().await.unwrap().done, 1.0);
     assert_eq!(jobs.partial_output(id, 100).await.unwrap().stdout.text, "so far");
     let never = CancellationToken::new();
     let waited = jobs.wait(id, Duration::from_millis(1), &never).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_job_goes_on_without_its_ticket_and_shows_how_far_it_is() {
     go.send(()).unwrap();
     let waited = jobs.wait(id, Duration::from_secs(60), &never).await.unwrap();
     assert_eq!(waited.status(), Status::Completed);
-    assert!(jobs.progress(id).is_none());
+    assert!(jobs.reports(id).is_none());
     let page = jobs.output(id).await.unwrap().page(Stream::Stdout, 0, 100).await.unwrap();
     assert_eq!((page.text.as_str(), page.next), ("so far", None));
 }
@@ -140,7 +140,7 @@ async fn a_full_queue_says_what_to_do() {
     assert_eq!((problem.code, problem.retryable), (Code::QueueFull, true));
     assert!(problem.hint.unwrap().contains("MAX_QUEUE_SIZE"));
     jobs.shutdown(Duration::from_secs(10)).await;
-    assert!(jobs.active().is_empty());
+    assert_eq!(jobs.count(), 0);
     let cancelled = jobs.stats().await.unwrap().by_status.get(&Status::Cancelled).copied();
     assert_eq!(cancelled, Some(100));
     assert_eq!(jobs.submit(new("t"), |call, _| until_cancelled(call)).await.unwrap_err().code, Code::QueueFull);

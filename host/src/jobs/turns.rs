@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use super::queue::NewJob;
 
 /// After so many turns for what somebody waits for, one is for bulk if any can have it: it is slow, and never starved.
 const BEFORE_BULK: u32 = 8;
@@ -17,8 +17,24 @@ pub(super) struct Kind {
     /// Long work on much at once, such as a command on many servers.
     pub bulk: bool,
     pub caller: Arc<str>,
-    /// A job about none or about several counts for no server.
-    pub server: Option<Arc<str>>,
+    /// A job about several counts for each of them, one about none for no server.
+    pub servers: Arc<[Arc<str>]>,
+}
+
+impl Kind {
+    pub(super) fn of(job: &NewJob) -> Kind {
+        let servers = job.server.iter().chain(&job.servers).map(|name| name.as_str().into());
+        let servers: std::collections::BTreeSet<Arc<str>> = servers.collect();
+        Kind { bulk: job.bulk, caller: job.caller.as_str().into(), servers: servers.into_iter().collect() }
+    }
+}
+
+/// Somebody who waits for a turn.
+pub(super) trait Waiter: Send + Sync {
+    /// `false` once the turn is not wanted any more.
+    fn is_waiting(&self) -> bool;
+    /// It is this one's turn. Gives the place back if it is not wanted any more.
+    fn begin(self: Arc<Self>, place: Place) -> Option<Place>;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,18 +71,23 @@ struct State {
     since_bulk: u32,
 }
 
-#[derive(Debug)]
 struct Waiting {
     number: u64,
-    /// Closed when the job was cancelled meanwhile.
-    turn: oneshot::Sender<Place>,
+    who: Arc<dyn Waiter>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{}", self.number)
+    }
 }
 
 /// A place at work; free again when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     turns: Turns,
-    kind: Kind,
+    /// `None` once it was given back.
+    kind: Option<Kind>,
 }
 
 impl Turns {
@@ -80,9 +101,8 @@ impl Turns {
         state.has_place(kind, self.limits).then(|| self.seat(&mut state, kind.clone()))
     }
 
-    /// Waits for a place. Dropping the future gives the turn up.
-    pub(super) async fn take(&self, kind: Kind) -> Option<Place> {
-        let (turn, mine) = oneshot::channel();
+    /// Lets somebody wait for a place, who has one when this returns if there is one.
+    pub(super) fn wait(&self, kind: Kind, who: Arc<dyn Waiter>) {
         {
             let mut state = self.state();
             let number = state.next;
@@ -90,12 +110,11 @@ impl Turns {
             let queue = state.waiting.entry(kind).or_default();
             // Those that were cancelled while they waited; looked for ever more seldom, so that it costs nothing.
             if queue.len().is_power_of_two() {
-                queue.retain(|waiting| !waiting.turn.is_closed());
+                queue.retain(|waiting| waiting.who.is_waiting());
             }
-            queue.push_back(Waiting { number, turn });
+            queue.push_back(Waiting { number, who });
         }
         self.serve();
-        mine.await.ok()
     }
 
     /// Gives the free places to those whose turn it is.
@@ -104,14 +123,16 @@ impl Turns {
             let mut state = self.state();
             let Some(kind) = state.choose(self.limits) else { return };
             let Some(waiting) = state.pop(&kind) else { continue };
-            if waiting.turn.is_closed() {
-                continue;
-            }
-            state.since_bulk = if kind.bulk { 0 } else { state.since_bulk.saturating_add(1) };
+            let since_bulk = state.since_bulk;
+            state.since_bulk = if kind.bulk { 0 } else { since_bulk.saturating_add(1) };
             let place = self.seat(&mut state, kind);
-            // The lock goes first: a job that was cancelled just now leaves the place to be dropped here, which takes it.
+            // The lock goes first: what begins may want it.
             drop(state);
-            let _ = waiting.turn.send(place);
+            if let Some(place) = waiting.who.begin(place) {
+                // Cancelled while it waited. Not dropped, which would serve the next one inside of this turn, and so on.
+                self.state().since_bulk = since_bulk;
+                place.give_back();
+            }
         }
     }
 
@@ -119,10 +140,10 @@ impl Turns {
         state.running += 1;
         state.bulk += usize::from(kind.bulk);
         *state.by_caller.entry(Arc::clone(&kind.caller)).or_default() += 1;
-        if let Some(server) = &kind.server {
+        for server in kind.servers.iter() {
             *state.by_server.entry(Arc::clone(server)).or_default() += 1;
         }
-        Place { turns: self.clone(), kind }
+        Place { turns: self.clone(), kind: Some(kind) }
     }
 
     fn free(&self, kind: &Kind) {
@@ -130,7 +151,7 @@ impl Turns {
         state.running = state.running.saturating_sub(1);
         state.bulk = state.bulk.saturating_sub(usize::from(kind.bulk));
         leave(&mut state.by_caller, &kind.caller);
-        if let Some(server) = &kind.server {
+        for server in kind.servers.iter() {
             leave(&mut state.by_server, server);
         }
     }
@@ -140,10 +161,21 @@ impl Turns {
     }
 }
 
+impl Place {
+    /// Frees the place and leaves it to the caller who is next.
+    fn give_back(mut self) {
+        if let Some(kind) = self.kind.take() {
+            self.turns.free(&kind);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.turns.free(&self.kind);
-        self.turns.serve();
+        if let Some(kind) = self.kind.take() {
+            self.turns.free(&kind);
+            self.turns.serve();
+        }
     }
 }
 
@@ -151,7 +183,7 @@ impl State {
     fn has_place(&self, kind: &Kind, limits: Limits) -> bool {
         self.running < limits.all
             && (!kind.bulk || self.bulk < limits.bulk())
-            && kind.server.as_ref().is_none_or(|server| count(&self.by_server, server) < limits.per_server)
+            && kind.servers.iter().all(|server| count(&self.by_server, server) < limits.per_server)
     }
 
     /// The kind whose first one is next.
@@ -161,7 +193,7 @@ impl State {
             .iter()
             .filter(|(kind, _)| self.has_place(kind, limits))
             .min_by_key(|(kind, queue)| {
-                let on_server = kind.server.as_ref().map_or(0, |server| count(&self.by_server, server));
+                let on_server = kind.servers.iter().map(|server| count(&self.by_server, server)).max().unwrap_or(0);
                 let number = queue.front().map_or(u64::MAX, |waiting| waiting.number);
                 (kind.bulk != bulk_first, count(&self.by_caller, &kind.caller), on_server, number)
             })
@@ -194,13 +226,17 @@ fn leave(counts: &mut HashMap<Arc<str>, usize>, name: &Arc<str>) {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-    use futures::future::BoxFuture;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
     fn kind(caller: &str, server: &str) -> Kind {
-        Kind { bulk: false, caller: caller.into(), server: Some(server.into()) }
+        on(caller, &[server])
+    }
+
+    fn on(caller: &str, servers: &[&str]) -> Kind {
+        let servers = servers.iter().map(|name| Arc::from(*name)).collect();
+        Kind { bulk: false, caller: caller.into(), servers }
     }
 
     fn bulk(caller: &str, server: &str) -> Kind {
@@ -212,24 +248,51 @@ mod tests {
     }
 
     /// A job that waits, under a name.
-    struct Queued(&'static str, BoxFuture<'static, Option<Place>>);
+    struct Queued {
+        name: &'static str,
+        gone: AtomicBool,
+        place: Mutex<Option<Place>>,
+    }
 
-    fn queue(turns: &Turns, name: &'static str, kind: Kind) -> Queued {
-        let own = turns.clone();
-        let mut waiting = async move { own.take(kind).await }.boxed();
-        assert!((&mut waiting).now_or_never().is_none(), "{name} has a place at once");
-        Queued(name, waiting)
+    impl Queued {
+        fn place(&self) -> Option<Place> {
+            self.place.lock().unwrap().take()
+        }
+
+        fn give_up(&self) {
+            self.gone.store(true, Ordering::SeqCst);
+        }
+    }
+
+    impl Waiter for Queued {
+        fn is_waiting(&self) -> bool {
+            !self.gone.load(Ordering::SeqCst)
+        }
+
+        fn begin(self: Arc<Self>, place: Place) -> Option<Place> {
+            if !self.is_waiting() {
+                return Some(place);
+            }
+            *self.place.lock().unwrap() = Some(place);
+            None
+        }
+    }
+
+    fn queue(turns: &Turns, name: &'static str, kind: Kind) -> Arc<Queued> {
+        let queued = Arc::new(Queued { name, gone: AtomicBool::new(false), place: Mutex::default() });
+        turns.wait(kind, Arc::clone(&queued) as Arc<dyn Waiter>);
+        assert!(queued.place.lock().unwrap().is_none(), "{name} has a place at once");
+        queued
     }
 
     /// The names in the order in which they get the one place that is handed on.
-    fn order(mut place: Place, mut queued: Vec<Queued>) -> Vec<&'static str> {
+    fn order(mut place: Place, mut queued: Vec<Arc<Queued>>) -> Vec<&'static str> {
         let mut names = Vec::new();
         loop {
             drop(place);
-            let next =
-                queued.iter_mut().enumerate().find_map(|(at, queued)| Some((at, (&mut queued.1).now_or_never()??)));
+            let next = queued.iter().enumerate().find_map(|(at, queued)| Some((at, queued.place()?)));
             let Some((at, given)) = next else { return names };
-            names.push(queued.remove(at).0);
+            names.push(queued.remove(at).name);
             place = given;
         }
     }
@@ -290,13 +353,38 @@ mod tests {
         let turns = turns(1, 1);
         let place = turns.try_take(&kind("a", "web")).unwrap();
         for _ in 0..1_000 {
-            drop(queue(&turns, "gone", kind("a", "web")));
+            queue(&turns, "gone", kind("a", "web")).give_up();
         }
         assert!(turns.state().waiting.values().map(VecDeque::len).sum::<usize>() <= 2);
-        let last = queue(&turns, "last", kind("a", "web"));
-        // Given the place and gone before it looked: the place is free again.
+        queue(&turns, "last", kind("a", "web")).give_up();
+        // Whoever is called and gone leaves the place to the next one, or free.
         drop(place);
-        drop(last);
         assert!(turns.try_take(&kind("a", "web")).is_some());
+        assert!(turns.state().waiting.is_empty());
+    }
+
+    #[test]
+    fn very_many_who_gave_up_are_passed_over_one_by_one() {
+        let turns = turns(1, 1);
+        let place = turns.try_take(&kind("a", "web")).unwrap();
+        let queued: Vec<_> = (0..100_000).map(|_| queue(&turns, "gone", kind("a", "web"))).collect();
+        queued.iter().for_each(|queued| queued.give_up());
+        let last = queue(&turns, "last", kind("a", "web"));
+        drop(place);
+        assert!(last.place().is_some());
+    }
+
+    #[test]
+    fn a_job_on_several_servers_counts_for_each_of_them() {
+        let turns = turns(10, 2);
+        let both = turns.try_take(&on("a", &["web", "db"])).unwrap();
+        let one = turns.try_take(&kind("a", "db")).unwrap();
+        assert!(turns.try_take(&kind("b", "db")).is_none(), "the job on both is one of the two");
+        let waits = queue(&turns, "both", on("b", &["web", "db"]));
+        assert!(turns.try_take(&kind("b", "web")).is_some());
+        drop(one);
+        assert!(waits.place().is_some());
+        drop(both);
+        assert!(turns.state().by_server.is_empty(), "{:?}", turns.state().by_server);
     }
 }

@@ -1,4 +1,4 @@
-//! The life of one job in one task: commit it, wait for a place, do the work, commit the end, tell who waits.
+//! The life of one job: commit it, lay it down until there is a place, do the work, commit the end, tell who waits.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 use crate::call::{Call, JobId, Recorded, Reply};
 use crate::error::{Code, Problem};
 use crate::failpoint::failpoint;
+use crate::store::StoreError;
 
-use super::detached::Detachment;
+use super::active::{Active, Begun, Work};
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
 use super::output::{Kept, Spool};
-use super::queue::{Active, Inner, retry_limit};
-use super::store::{Inserted, with_attempts};
-use super::turns::Kind;
+use super::queue::{Inner, retry_limit};
+use super::store::Inserted;
+use super::turns::{Kind, Place, Waiter};
 
 /// What a submitted job turned out to be.
 #[derive(Debug)]
@@ -25,88 +26,138 @@ pub(super) enum Accepted {
     Existing(JobId),
 }
 
-/// Runs a job from its first commit to its last.
-pub(super) async fn live<F, Fut>(
+/// Commits a job. With a free place it is done here as well, to its end; otherwise it is laid down until its turn.
+pub(super) async fn live(
     inner: Arc<Inner>,
     active: Arc<Active>,
     head: Head,
     kind: Kind,
     retry_of: Option<JobId>,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
-    work: F,
-) where
-    F: FnOnce(Call, Spool) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
-{
-    let id = head.id;
+    work: Work,
+) {
     failpoint("job-admitted");
+    let job = Job::<Pending>::new(head);
     // With a free place the job is committed as running at once: one sync at the beginning instead of two.
-    let free = inner.turns.try_take(&kind);
-    let job = Job::<Pending>::new(head.clone());
-    let job = if free.is_some() { AnyJob::Running(job.start(Timestamp::now())) } else { AnyJob::Pending(job) };
+    match inner.turns.try_take(&kind) {
+        Some(place) => {
+            let job = job.start(Timestamp::now());
+            // In a box, since the other half of this future is little, and there may be very many of it.
+            at_once(inner, active, job, place, retry_of, committed, work).boxed().await;
+        }
+        None => queue(inner, active, job, kind, retry_of, committed, work).await,
+    }
+}
+
+/// Commits a job that waits for its turn, and lays it down.
+async fn queue(
+    inner: Arc<Inner>,
+    active: Arc<Active>,
+    job: Job<Pending>,
+    kind: Kind,
+    retry_of: Option<JobId>,
+    committed: oneshot::Sender<Result<Accepted, Problem>>,
+    work: Work,
+) {
+    let inserted = inner.store.insert(AnyJob::Pending(job), retry_of).await;
+    if let Err(answer) = accepted(&inner, active.id, retry_of, inserted) {
+        let _ = committed.send(answer);
+        return;
+    }
+    failpoint("job-recorded");
+    active.lay_down(work);
+    let _ = committed.send(Ok(Accepted::New));
+    failpoint("job-accepted");
+    inner.turns.wait(kind, Arc::clone(&active) as Arc<dyn Waiter>);
+    // Whoever cancelled it before it was laid down found nothing to take.
+    let unwanted = active.cancel.is_cancelled() || inner.closing.is_cancelled();
+    if unwanted && active.take_up().is_some() {
+        call_off(inner, active).await;
+    }
+}
+
+/// Does a job whose turn it is, to its end.
+pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, work: Work, place: Place) {
+    failpoint("job-turn");
+    let job = match pending(&inner, active.id) {
+        Ok(job) => job,
+        Err(problem) => return lose(&inner, &active, active.id, problem),
+    };
+    let running = job.start(Timestamp::now());
+    let shown = AnyJob::Running(running.clone());
+    if let Err(error) = inner.store.update(Status::Pending, shown.clone(), None).await {
+        return lose(&inner, &active, active.id, error.into());
+    }
+    failpoint("job-started");
+    let begun = active.equip(|| Spool::new(&inner.outputs, active.id));
+    active.show(shown);
+    let place = kept(&active, place);
+    let result = do_work(&inner, &active, begun, &running.head, Recorded::default(), work).await;
+    finish(&inner, &active, running, result).await;
+    drop(place);
+}
+
+/// Ends a job whose work was taken from it before its turn.
+pub(super) async fn call_off(inner: Arc<Inner>, active: Arc<Active>) {
+    match pending(&inner, active.id) {
+        Ok(job) => {
+            let ended = job.cancel(cancelled(), Timestamp::now());
+            conclude(&inner, &active, Status::Pending, ended, None).await;
+        }
+        Err(problem) => lose(&inner, &active, active.id, problem),
+    }
+}
+
+/// The record of a job that waits for its turn.
+fn pending(inner: &Inner, id: JobId) -> Result<Job<Pending>, Problem> {
+    match inner.store.get(id)? {
+        Some(AnyJob::Pending(job)) => Ok(job),
+        _ => Err(Problem::internal(format!("the record of {id} is not that of a job that waits for its turn"))),
+    }
+}
+
+/// Commits a job that has a place and does it. The work begins while its record is being committed; it has no effect before
+/// that: see [`Recorded`].
+async fn at_once(
+    inner: Arc<Inner>,
+    active: Arc<Active>,
+    running: Job<Running>,
+    place: Place,
+    retry_of: Option<JobId>,
+    committed: oneshot::Sender<Result<Accepted, Problem>>,
+    work: Work,
+) {
+    let id = active.id;
+    let begun = active.equip(|| Spool::new(&inner.outputs, id));
     let (recorder, recorded) = Recorded::pending();
-    let doing = do_work(&inner, &active, head.clone(), recorded, work);
+    let head = running.head.clone();
+    let doing = do_work(&inner, &active, begun, &head, recorded, work);
     tokio::pin!(doing);
-    let insert = inner.store.insert(job.clone(), retry_of);
+    let insert = inner.store.insert(AnyJob::Running(running.clone()), retry_of);
     tokio::pin!(insert);
-    // With a free place the work begins while its record is being committed. It has no effect before that: see `Recorded`.
     // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
     let mut early = None;
     let inserted = loop {
         tokio::select! {
             biased;
-            result = &mut doing, if free.is_some() && early.is_none() => early = Some(result),
+            result = &mut doing, if early.is_none() => early = Some(result),
             inserted = &mut insert => break inserted,
         }
     };
-    let job = match inserted {
-        Ok(Inserted::New { attempts, root }) => with_attempts(job, attempts, root, retry_of),
-        other => {
-            inner.forget(id);
-            let answer = match other {
-                Ok(Inserted::Existing(known)) => Ok(Accepted::Existing(known)),
-                Ok(_) => Err(retry_limit(retry_of)),
-                Err(error) => Err(error.into()),
-            };
+    let (attempts, root) = match accepted(&inner, id, retry_of, inserted) {
+        Ok(chain) => chain,
+        Err(answer) => {
             let _ = committed.send(answer);
             return;
         }
     };
+    let running = running.with_attempts(attempts, root, retry_of);
     failpoint("job-recorded");
-    active.show(job.clone());
+    active.show(AnyJob::Running(running.clone()));
     recorder.done();
     let _ = committed.send(Ok(Accepted::New));
     failpoint("job-accepted");
-
-    let (running, place) = match job {
-        AnyJob::Running(job) => (job, free),
-        AnyJob::Pending(job) => {
-            let place = tokio::select! {
-                biased;
-                () = active.cancel.cancelled() => None,
-                () = inner.closing.cancelled() => None,
-                place = inner.turns.take(kind) => place,
-            };
-            let Some(place) = place else {
-                let ended = job.cancel(cancelled(), Timestamp::now());
-                return conclude(&inner, &active, Status::Pending, ended, None).await;
-            };
-            failpoint("job-turn");
-            let running = job.start(Timestamp::now());
-            let shown = AnyJob::Running(running.clone());
-            if let Err(error) = inner.store.update(Status::Pending, shown.clone(), None).await {
-                return lose(&inner, &active, id, error.into());
-            }
-            failpoint("job-started");
-            active.show(shown);
-            (running, Some(place))
-        }
-        // An ended job is never submitted.
-        AnyJob::Ended(_) => return lose(&inner, &active, id, Problem::internal("the job had ended before it began")),
-    };
-
-    // A detached job takes none of this machine's power for as long as it runs: others need not wait for it.
-    let place = place.filter(|_| active.detached.is_none());
+    let place = kept(&active, place);
     let result = match early {
         Some(result) => result,
         None => doing.await,
@@ -115,13 +166,32 @@ pub(super) async fn live<F, Fut>(
     drop(place);
 }
 
+/// What the first commit came to: how often the job was tried and in which chain, or the answer for one that is not to be.
+fn accepted(
+    inner: &Inner,
+    id: JobId,
+    retry_of: Option<JobId>,
+    inserted: Result<Inserted, StoreError>,
+) -> Result<(u32, Option<JobId>), Result<Accepted, Problem>> {
+    let answer = match inserted {
+        Ok(Inserted::New { attempts, root }) => return Ok((attempts, root)),
+        Ok(Inserted::Existing(known)) => Ok(Accepted::Existing(known)),
+        Ok(Inserted::RetryLimit) => Err(retry_limit(retry_of)),
+        Err(error) => Err(error.into()),
+    };
+    inner.forget(id);
+    Err(answer)
+}
+
+/// A detached job takes none of this machine's power for as long as it runs: others need not wait for it.
+fn kept(active: &Active, place: Place) -> Option<Place> {
+    active.detached.is_none().then_some(place)
+}
+
 /// Follows a detached job that an earlier process left running.
-pub(super) async fn go_on<F, Fut>(inner: Arc<Inner>, active: Arc<Active>, job: Job<Running>, work: F)
-where
-    F: FnOnce(Call, Spool) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
-{
-    let done = do_work(&inner, &active, job.head.clone(), Recorded::default(), work).await;
+pub(super) async fn go_on(inner: Arc<Inner>, active: Arc<Active>, job: Job<Running>, work: Work) {
+    let begun = active.equip(|| Spool::resume(&inner.outputs, active.id));
+    let done = do_work(&inner, &active, begun, &job.head, Recorded::default(), work).await;
     finish(&inner, &active, job, done).await;
 }
 
@@ -132,12 +202,13 @@ async fn finish(inner: &Inner, active: &Active, running: Job<Running>, done: Don
             Problem::new(Code::Cancelled, format!("the orchestrator ends; {} goes on by itself", running.head.id))
                 .detail("id", running.head.id.to_string())
                 .hint("The next start finds it again: task_wait.");
-        active.done.send_replace(Some(Err(problem)));
+        active.end(Err(problem));
         return;
     }
     failpoint("job-worked");
     let ended = end(running, active, done);
-    let kept = active.spool.finish().await;
+    let spool = active.equip(|| Spool::new(&inner.outputs, active.id)).spool;
+    let kept = spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
     conclude(inner, active, Status::Running, ended, Some(kept)).await;
 }
@@ -153,11 +224,8 @@ enum Done {
 }
 
 /// Does the work.
-async fn do_work<F, Fut>(inner: &Inner, active: &Active, head: Head, recorded: Recorded, work: F) -> Done
-where
-    F: FnOnce(Call, Spool) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
-{
+async fn do_work(inner: &Inner, active: &Active, begun: Begun, head: &Head, recorded: Recorded, work: Work) -> Done {
+    let Begun { progress, spool } = begun;
     let call = Call {
         job: Some(head.id),
         tool: head.tool.as_str().into(),
@@ -165,10 +233,9 @@ where
         plugin: None,
         cancel: active.cancel.clone(),
         deadline: None,
-        progress: active.progress.clone(),
+        progress,
         recorded,
     };
-    let spool = active.spool.clone();
     // The state behind the closure is not looked at again after a panic.
     let work = AssertUnwindSafe(async move { work(call, spool).await }).catch_unwind();
     tokio::select! {
@@ -184,7 +251,7 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
     let now = Timestamp::now();
     match done {
         Done::Abandoned | Done::Left => AnyJob::Running(job).crash(now),
-        Done::Answered(Err(problem)) if active.detached.as_ref().is_some_and(Detachment::is_lost) => {
+        Done::Answered(Err(problem)) if active.detached.as_ref().is_some_and(|detached| detached.is_lost()) => {
             job.crash(problem, now)
         }
         Done::Answered(Ok(reply)) => job.complete(reply, now),
@@ -213,7 +280,7 @@ async fn conclude(inner: &Inner, active: &Active, before: Status, ended: Job<End
             failpoint("job-ended");
             active.show(job.clone());
             inner.forget(id);
-            active.done.send_replace(Some(Ok(Arc::new(job))));
+            active.end(Ok(Arc::new(job)));
         }
         Err(error) => lose(inner, active, id, error.into()),
     }
@@ -225,7 +292,7 @@ fn lose(inner: &Inner, active: &Active, id: JobId, cause: Problem) {
     let problem = Problem::internal(format!("the end of {id} could not be recorded: {}", cause.message))
         .detail("id", id.to_string())
         .hint("what it did was done; check the server and the disk of the orchestrator");
-    active.done.send_replace(Some(Err(problem)));
+    active.end(Err(problem));
 }
 
 fn cancelled() -> Problem {

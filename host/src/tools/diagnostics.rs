@@ -270,7 +270,7 @@ async fn diagnose(core: &Core, verbose: bool) -> Result<Reply, Problem> {
         warnings
             .push(format!("files of detached jobs that have ended are still on their servers: {}", left.join(", ")));
     }
-    let active = core.jobs.active().len();
+    let active = core.jobs.count();
     if active * 10 >= core.jobs.capacity() * 9 {
         warnings.push(format!("the queue is nearly full: {active} of {} jobs", core.jobs.capacity()));
     }

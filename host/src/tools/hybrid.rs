@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
 
 use super::{Answer, Core, JobWork, Request};
 use crate::call::{JobId, Reply, Report};
 use crate::error::{Code, Problem};
-use crate::jobs::{AnyJob, NewJob, Ticket};
+use crate::jobs::{AnyJob, NewJob, Reports, Status, Ticket};
 
 /// How much of a running job's output a hand-over shows of each stream, in characters.
 pub const PARTIAL_OUTPUT: usize = 4_000;
@@ -25,7 +24,7 @@ pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> R
     let id = ticket.id;
     match wait(core, ticket, detached, request, core.settings.sync_timeout).await? {
         Some(reply) => Ok(reply),
-        None => Ok(hand_over(core, id).await),
+        None => hand_over(core, id).await,
     }
 }
 
@@ -49,7 +48,7 @@ async fn wait(
     limit: Duration,
 ) -> Result<Option<Reply>, Problem> {
     let id = ticket.id;
-    let mut reports = core.jobs.progress(id);
+    let mut reports = core.jobs.reports(id);
     let ended = ended(ticket);
     let patience = tokio::time::sleep(limit);
     tokio::pin!(ended, patience);
@@ -78,14 +77,13 @@ async fn ended(mut ticket: Ticket) -> Result<std::sync::Arc<AnyJob>, Problem> {
     ticket.done().await
 }
 
-/// The next report of a running job. `None` once there can be no more; `reports` is then `None` too.
-pub async fn next_report(reports: &mut Option<watch::Receiver<Option<Report>>>) -> Option<Report> {
-    let receiver = reports.as_mut()?;
-    if receiver.changed().await.is_err() {
+/// The next report of a job. `None` once there can be no more; `reports` is then `None` too.
+pub async fn next_report(reports: &mut Option<Reports>) -> Option<Report> {
+    let next = reports.as_mut()?.next().await;
+    if next.is_none() {
         *reports = None;
-        return None;
     }
-    receiver.borrow_and_update().clone()
+    next
 }
 
 /// What the caller gets of a job.
@@ -104,16 +102,24 @@ pub fn answer(job: &AnyJob) -> Result<Reply, Problem> {
     }
 }
 
-/// What the caller gets of a job that goes on in the background.
-async fn hand_over(core: &Core, id: JobId) -> Reply {
+/// What the caller gets of a job that goes on in the background, or has not begun.
+async fn hand_over(core: &Core, id: JobId) -> Result<Reply, Problem> {
     let seconds = core.settings.sync_timeout.as_secs();
+    let status = core.jobs.get(id).await?.status();
+    let state = match status {
+        Status::Pending => {
+            format!("Job {id} is still queued after {seconds} s and begins as soon as others have made room for it.")
+        }
+        _ => format!("Job {id} is still running after {seconds} s and goes on in the background."),
+    };
     let mut text = format!(
-        "Job {id} is still running after {seconds} s and goes on in the background. \
-         Call task_wait with id \"{id}\" to wait for its end, or task_status to look at it."
+        "{state} Call task_wait with id \"{id}\" to wait for its end, or task_status to look at it."
     );
+    // It may have ended just now: then waiting for it tells how.
+    let status = if status == Status::Pending { status } else { Status::Running };
     let mut structured = Map::from_iter([
         ("id".to_owned(), json!(id.to_string())),
-        ("state".to_owned(), json!("running")),
+        ("state".to_owned(), json!(status.as_str())),
         ("next".to_owned(), json!("task_wait")),
     ]);
     if let Some(partial) = core.jobs.partial_output(id, PARTIAL_OUTPUT).await {
@@ -124,5 +130,5 @@ async fn hand_over(core: &Core, id: JobId) -> Reply {
             structured.insert(name.to_owned(), Value::from(shown));
         }
     }
-    Reply { text, structured, is_error: false }
+    Ok(Reply { text, structured, is_error: false })
 }

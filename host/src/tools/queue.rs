@@ -65,7 +65,7 @@ fn queue(core: &Arc<Core>) -> Box<dyn Tool> {
                     limit: arguments.limit.unwrap_or(20).clamp(1, 200),
                     ..Filter::default()
                 };
-                let jobs = active_first(core.jobs.active(), core.jobs.list(&filter).await?, &filter);
+                let jobs = active_first(core.jobs.active(&filter).await?, core.jobs.list(&filter).await?, &filter);
                 Ok(list_reply(&jobs, "The queue is empty."))
             }
         },
@@ -73,9 +73,7 @@ fn queue(core: &Arc<Core>) -> Box<dyn Tool> {
 }
 
 /// Running jobs, then pending ones, then the newest of the others.
-fn active_first(active: Vec<AnyJob>, listed: Vec<AnyJob>, filter: &Filter) -> Vec<AnyJob> {
-    let mut jobs: Vec<AnyJob> = active.into_iter().filter(|job| filter.matches(job)).collect();
-    jobs.sort_by_key(|job| job.status() != Status::Running);
+fn active_first(mut jobs: Vec<AnyJob>, listed: Vec<AnyJob>, filter: &Filter) -> Vec<AnyJob> {
     let known: HashSet<JobId> = jobs.iter().map(AnyJob::id).collect();
     jobs.extend(listed.into_iter().filter(|job| !known.contains(&job.id())));
     jobs.truncate(filter.limit);
@@ -170,7 +168,7 @@ fn wait(core: &Arc<Core>) -> Box<dyn Tool> {
                     .timeout
                     .map_or(core.settings.sync_timeout, Duration::from_secs)
                     .min(core.settings.max_wait);
-                let mut reports = core.jobs.progress(id);
+                let mut reports = core.jobs.reports(id);
                 let waiting = core.jobs.wait(id, limit, &call.cancel);
                 tokio::pin!(waiting);
                 let job = loop {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::parse_id;
-use super::{Core, Tool, ToolSpec, Work, hybrid, plugin};
+use super::{Core, JobWork, Tool, ToolSpec, Work, hybrid, plugin};
 use crate::call::{Call, JobId, Progress, Reply, Report};
 use crate::error::Problem;
 use crate::jobs::{AnyJob, NewJob};
@@ -104,13 +104,13 @@ impl Registry {
                 if let Some(alias) = &work.server {
                     self.core.servers.describe(alias)?;
                 }
-                if !work.servers.is_empty() {
-                    self.core.servers.select(&work.servers)?;
-                }
+                let servers = self.servers(&work)?;
                 let spec = tool.spec();
                 let new = NewJob {
                     tool: spec.name.clone(),
                     server: work.server.clone(),
+                    bulk: is_bulk(&spec.name, &servers),
+                    servers,
                     arguments: std::mem::take(&mut work.arguments),
                     caller: request.caller.to_string(),
                     origin: spec.origin.to_string(),
@@ -118,7 +118,6 @@ impl Registry {
                     idempotency_key: work.idempotency_key.clone(),
                     retry_of: None,
                     detach: work.detach,
-                    bulk: !work.servers.is_empty() || spec.name.starts_with("task_transfer"),
                 };
                 match request.follows_tasks {
                     true => hybrid::run_as_task(&self.core, new, work, request).await,
@@ -126,6 +125,12 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// The servers that a call about several is about; all must be known.
+    fn servers(&self, work: &JobWork) -> Result<Vec<String>, Problem> {
+        let one = work.server.as_slice();
+        if work.servers.is_empty() || work.servers == one { Ok(one.to_vec()) } else { self.core.servers.select(&work.servers) }
     }
 
     /// Trusts a host key from now on, as the person behind the caller says. `false`: it could not be done.
@@ -149,7 +154,7 @@ impl Registry {
 
     /// What a job that has not ended last said of itself.
     pub fn last_report(&self, id: JobId) -> Option<Report> {
-        self.core.jobs.progress(id)?.borrow().clone()
+        self.core.jobs.last_report(id)
     }
 
     /// Asks the job to stop, without waiting for its end.
@@ -172,7 +177,9 @@ impl Registry {
             Work::Direct(_) => Err(Problem::invalid(format!("{} does not run as a job", new.tool))),
             Work::Job(work) => {
                 let (caller, origin) = (request.caller.to_string(), tool.spec().origin.to_string());
-                let new = NewJob { caller, origin, detach: work.detach, ..new };
+                let servers = self.servers(&work)?;
+                let bulk = is_bulk(&new.tool, &servers);
+                let new = NewJob { caller, origin, servers, bulk, detach: work.detach, ..new };
                 hybrid::run(&self.core, new, work, request).await
             }
         }
@@ -187,6 +194,11 @@ impl Registry {
         };
         Problem::invalid(format!("there is no tool {shown:?}")).detail("tool", shown).hint(hint)
     }
+}
+
+/// Whether a job is long work on much at once, which waits for what somebody waits for.
+fn is_bulk(tool: &str, servers: &[String]) -> bool {
+    servers.len() > 1 || tool.starts_with("task_transfer")
 }
 
 /// Kept beside the families: a test compares it with what they register.
