@@ -28,6 +28,7 @@ mod transfer;
 mod transfer_faults;
 mod jobs;
 mod tasks;
+mod turns;
 mod crash;
 mod crash_points;
 mod daemon;

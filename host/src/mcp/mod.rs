@@ -4,6 +4,7 @@
 
 mod server;
 mod session;
+mod gate;
 mod render;
 mod tasks;
 mod progress;
@@ -52,8 +53,8 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let transport = AsyncRwTransport::new(read, write).with_max_line_length(MAX_MESSAGE);
     let session = Session::new(number, stop.clone());
+    let transport = AsyncRwTransport::new(session.gate.guard(read), write).with_max_line_length(MAX_MESSAGE);
     // A token of its own: rmcp fires the one that it is given when the session ends, and other sessions go on.
     let own = CancellationToken::new();
     let served = converse(server::Server::new(registry, Arc::clone(&session)), transport, own.clone());

@@ -82,6 +82,7 @@ impl ServerHandler for Server {
             .client_info()
             .map_or_else(|| "unknown client".to_owned(), |client| format!("{} {}", client.name, client.version));
         let caller = self.session.caller(caller);
+        let mut entering = self.session.gate.enter();
         let asked = self.session.ask(context.id.clone());
         // A cancellation that came before the line above found nothing to stop.
         if context.ct.is_cancelled() {
@@ -107,6 +108,7 @@ impl ServerHandler for Server {
             let request_to_us = Request {
                 caller: caller.as_str().into(),
                 cancel: asked.cancel.clone(),
+                entering: entering.take(),
                 progress: reports.clone(),
                 // Declared in the request itself, as 2026-07-28 has it. What a handshake declared is not enough: clients of
                 // the versions before read every answer to `tools/call` as a result, and of a task they would see an empty

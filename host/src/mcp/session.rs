@@ -10,6 +10,7 @@ use rmcp::model::RequestId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::Gate;
 use super::question::Question;
 
 /// Questions that may be open at a time.
@@ -20,6 +21,8 @@ const MAX_OPEN: usize = 64;
 pub struct Session {
     /// Tells apart the clients of one daemon; they often have the same name.
     number: Option<u64>,
+    /// Which of its calls are not on disk yet.
+    pub gate: Gate,
     /// Fires when the program ends.
     stop: CancellationToken,
     /// Fires when the client has gone and what was answered in time has been written.
@@ -45,7 +48,8 @@ impl Session {
     pub fn new(number: Option<u64>, stop: CancellationToken) -> Arc<Session> {
         let count = watch::Sender::new(0);
         let (over, calls, questions) = (CancellationToken::new(), Mutex::default(), Mutex::default());
-        Arc::new(Session { number, stop, over, calls, count, questions })
+        let gate = Gate::new();
+        Arc::new(Session { number, gate, stop, over, calls, count, questions })
     }
 
     /// Who is written down as the caller: the client as it calls itself, and which one of that name.

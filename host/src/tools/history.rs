@@ -254,6 +254,7 @@ async fn retry_job(core: &Core, id: &str, call: Call) -> Result<Reply, Problem> 
         caller: call.caller.clone(),
         cancel: call.cancel.clone(),
         progress: call.progress.clone(),
+        entering: None,
         follows_tasks: false,
     };
     let reply = core.registry()?.retry(new, request).await?;

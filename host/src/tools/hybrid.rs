@@ -18,9 +18,10 @@ pub const PARTIAL_OUTPUT: usize = 4_000;
 const TASK_AFTER: Duration = Duration::from_secs(1);
 
 /// Records the job, starts it, and waits for its end as long as a client should have to.
-pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> Result<Reply, Problem> {
+pub async fn run(core: &Core, new: NewJob, work: JobWork, mut request: Request) -> Result<Reply, Problem> {
     let detached = work.detach;
     let ticket = core.jobs.submit(new, work.run).await?;
+    request.entering = None;
     let id = ticket.id;
     match wait(core, ticket, detached, request, core.settings.sync_timeout).await? {
         Some(reply) => Ok(reply),
@@ -29,9 +30,10 @@ pub async fn run(core: &Core, new: NewJob, work: JobWork, request: Request) -> R
 }
 
 /// The same for a client that follows tasks.
-pub async fn run_as_task(core: &Core, new: NewJob, work: JobWork, request: Request) -> Result<Answer, Problem> {
+pub async fn run_as_task(core: &Core, new: NewJob, work: JobWork, mut request: Request) -> Result<Answer, Problem> {
     let detached = work.detach;
     let ticket = core.jobs.submit(new, work.run).await?;
+    request.entering = None;
     let id = ticket.id;
     match wait(core, ticket, detached, request, core.settings.sync_timeout.min(TASK_AFTER)).await? {
         Some(reply) => Ok(Answer::Reply(reply)),

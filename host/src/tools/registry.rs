@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::parse_id;
@@ -20,6 +21,8 @@ pub struct Request {
     pub caller: Arc<str>,
     /// Fires when the client no longer wants the answer.
     pub cancel: CancellationToken,
+    /// Dropped as soon as the call waits for nothing of ours but its end: when its job is on disk, or at once without one.
+    pub entering: Option<Arc<OwnedSemaphorePermit>>,
     /// Where the call says how far it has come.
     pub progress: Progress,
     /// The client can look after a job by itself once it has its id, so it need not wait for the end.
@@ -97,6 +100,7 @@ impl Registry {
                     progress: request.progress.clone(),
                     ..Call::new(name, &request.caller)
                 };
+                drop(request);
                 run(call).await.map(Answer::Reply)
             }
             Work::Job(mut work) => {
@@ -320,6 +324,7 @@ mod tests {
             let request = Request {
                 caller: "test".into(),
                 cancel: CancellationToken::new(),
+                entering: None,
                 progress: Progress::default(),
                 follows_tasks: false,
             };
