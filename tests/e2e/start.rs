@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -69,6 +69,35 @@ async fn half_a_database_is_kept_aside_and_that_is_said() -> Result<()> {
     let mut bytes = fs::read(rig.place.data().join("orchestrator.redb"))?;
     bytes.truncate(bytes.len() / 2);
     kept_aside(&rig.place, &bytes).await
+}
+
+#[tokio::test]
+async fn a_database_of_an_older_schema_is_migrated_with_all_that_is_in_it() -> Result<()> {
+    let place = Place::new()?;
+    place.make_data()?;
+    let path = place.data().join("orchestrator.redb");
+    let old = Command::new("gzip").arg("-dc").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/schema-1.redb.gz")).output()?;
+    ensure!(old.status.success(), "{}", String::from_utf8_lossy(&old.stderr));
+    fs::write(&path, &old.stdout)?;
+    // The second start finds what the first one left.
+    for _ in 0..2 {
+        let client = launch(&place).start().await?;
+        let stats = client.call("queue_stats", json!({})).await?.ok()?.structured;
+        assert_eq!((&stats["total"], &stats["byStatus"]["failed"]), (&json!(7), &json!(2)), "{stats:#}");
+        for (filter, count) in [("failed", 2), ("cancelled", 1), ("crashed", 0), ("completed", 4)] {
+            let found = client.call("task_history", json!({"status": filter})).await?.ok()?.structured;
+            let jobs = found["jobs"].as_array().cloned().unwrap_or_default();
+            assert_eq!(jobs.len(), count, "{filter}: {found:#}");
+            assert!(jobs.iter().all(|job| job["status"] == filter), "{found:#}");
+            if filter == "completed" {
+                let id = &jobs.last().unwrap_or(&json!(null))["id"];
+                let output = client.call("task_output", json!({"id": id})).await?.ok()?;
+                assert_eq!(output.str("text"), "old\n");
+            }
+        }
+        client.close().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

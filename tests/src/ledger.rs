@@ -18,6 +18,9 @@ use crate::result::ToolResult;
 /// How many calls are under way at once while everything is handed in again.
 const AT_ONCE: usize = 40;
 
+/// How many calls are under way at once the first time: most wait for their turn, and none is handed over for their number.
+const WAITED_FOR: usize = 200;
+
 /// What was told of a job that had not ended when its call was answered: that it is there.
 const HANDED_OVER: &str = "handed over";
 
@@ -48,17 +51,24 @@ impl Ledger {
         self.told.len()
     }
 
-    /// Hands in every job at once and notes each answer, until the program dies. With `kill_after` it is killed when so many
+    /// Hands in every job, many at once, and notes each answer, until the program dies. With `kill_after` it is killed when so many
     /// have been answered.
     pub async fn hand_in(&mut self, client: &Client, kill_after: Option<usize>) -> Result<()> {
         client.expect_death();
         let mut pending = FuturesUnordered::new();
-        for number in 0..self.jobs {
-            // It died before it could read this one.
-            let Ok(call) = client.begin_call("task_exec", self.arguments(number)).await else { break };
-            pending.push(async move { (number, client.finish(call).await) });
-        }
-        while let Some((number, answer)) = pending.next().await {
+        let mut numbers = 0..self.jobs;
+        loop {
+            while pending.len() < WAITED_FOR
+                && let Some(number) = numbers.next()
+            {
+                // It died before it could read this one.
+                let Ok(call) = client.begin_call("task_exec", self.arguments(number)).await else {
+                    numbers = 0..0;
+                    break;
+                };
+                pending.push(async move { (number, client.finish(call).await) });
+            }
+            let Some((number, answer)) = pending.next().await else { return Ok(()) };
             let Ok(answer) = answer else { continue };
             let result = ToolResult::parse("task_exec", &answer)?;
             self.told.insert(number, told(number, &result)?);
@@ -66,7 +76,6 @@ impl Ledger {
                 client.kill().await?;
             }
         }
-        Ok(())
     }
 
     /// Holds what the program knows after its restart against the ledger.

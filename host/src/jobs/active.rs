@@ -28,13 +28,11 @@ pub(super) type Work = Box<dyn FnOnce(Call, Spool) -> BoxFuture<'static, Result<
 /// A job that has not ended.
 pub(super) struct Active {
     pub(super) id: JobId,
-    pub(super) cancel: CancellationToken,
     /// What a detached job has beside that.
     pub(super) detached: Option<Box<Detachment>>,
     queue: Weak<Inner>,
-    /// The work of a job that waits for its turn. Whoever takes it decides what becomes of the job: its turn, or who cancels
-    /// it. A plain mutex, held for that.
-    waiting: Mutex<Option<Work>>,
+    /// A plain mutex, held for a look.
+    waiting: Mutex<Waiting>,
     begun: OnceLock<Begun>,
     /// As it was last committed, from its beginning on. A plain mutex, held for a copy.
     committed: Mutex<Option<Box<AnyJob>>>,
@@ -43,9 +41,20 @@ pub(super) struct Active {
     moved: Notify,
 }
 
+#[derive(Default)]
+struct Waiting {
+    /// The work of a job that waits for its turn. Whoever takes it decides what becomes of the job: its turn, or who cancels
+    /// it.
+    work: Option<Work>,
+    /// Somebody has asked the job to stop.
+    unwanted: bool,
+}
+
 /// What a job has at work.
 #[derive(Clone, Debug)]
 pub(super) struct Begun {
+    /// Fires when the job is asked to stop.
+    pub(super) cancel: CancellationToken,
     pub(super) progress: Progress,
     pub(super) spool: Spool,
 }
@@ -54,7 +63,6 @@ impl Active {
     pub(super) fn new(id: JobId, queue: Weak<Inner>, detached: Option<Detachment>) -> Self {
         Active {
             id,
-            cancel: CancellationToken::new(),
             detached: detached.map(Box::new),
             queue,
             waiting: Mutex::default(),
@@ -67,7 +75,12 @@ impl Active {
 
     /// Gives it what it needs at work; that which it was given first stays.
     pub(super) fn equip(&self, spool: impl FnOnce() -> Spool) -> Begun {
-        let begun = self.begun.get_or_init(|| Begun { progress: Progress::default(), spool: spool() }).clone();
+        let make = || Begun { cancel: CancellationToken::new(), progress: Progress::default(), spool: spool() };
+        let begun = self.begun.get_or_init(make).clone();
+        // Either this sees that it was asked to stop, or whoever asks sees the token.
+        if self.is_unwanted() {
+            begun.cancel.cancel();
+        }
         self.moved.notify_waiters();
         begun
     }
@@ -77,14 +90,27 @@ impl Active {
         self.begun.get()
     }
 
+    /// Asks it to stop. The work of one that waits for its turn is to be taken up then: nobody else looks at it.
+    pub(super) fn cancel(&self) {
+        let mut waiting = self.waiting();
+        waiting.unwanted = true;
+        if let Some(begun) = self.begun.get() {
+            begun.cancel.cancel();
+        }
+    }
+
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.waiting().unwanted
+    }
+
     /// Keeps the work until it is its turn.
     pub(super) fn lay_down(&self, work: Work) {
-        *self.waiting() = Some(work);
+        self.waiting().work = Some(work);
     }
 
     /// The work, if it still waits for its turn.
     pub(super) fn take_up(&self) -> Option<Work> {
-        self.waiting().take()
+        self.waiting().work.take()
     }
 
     /// As it was last committed, once it has begun.
@@ -116,7 +142,7 @@ impl Active {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Work>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,7 +155,7 @@ impl std::fmt::Debug for Active {
 
 impl Waiter for Active {
     fn is_waiting(&self) -> bool {
-        self.waiting().is_some()
+        self.waiting().work.is_some()
     }
 
     fn begin(self: Arc<Self>, place: Place) -> Option<Place> {

@@ -95,6 +95,14 @@ enum End {
 }
 
 impl Ticket {
+    /// Whether the job has begun.
+    pub fn has_begun(&self) -> bool {
+        match &self.end {
+            End::Ahead(active) => active.begun().is_some(),
+            End::Past(_) => true,
+        }
+    }
+
     /// Waits for the end.
     pub async fn done(&mut self) -> Result<Arc<AnyJob>, Problem> {
         match &self.end {
@@ -206,7 +214,7 @@ impl Jobs {
     /// Asks the job to stop and does not wait. Nothing happens to one that has ended.
     pub fn ask_to_stop(&self, id: JobId) {
         if let Some(active) = self.0.find(id) {
-            active.cancel.cancel();
+            active.cancel();
             // One that waits for its turn has nobody else to see that.
             if active.take_up().is_some() {
                 self.0.tasks.spawn(worker::call_off(Arc::clone(&self.0), active));
@@ -342,7 +350,7 @@ impl Jobs {
         for active in self.0.active().values() {
             // A detached job that runs is left to itself: see `worker`.
             if active.detached.is_none() {
-                active.cancel.cancel();
+                active.cancel();
             }
             if active.take_up().is_some() {
                 waiting.push(Arc::clone(active));

@@ -19,6 +19,8 @@ const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
 const ACTIVE: TableDefinition<'_, u64, ()> = TableDefinition::new("jobs_active");
 /// The jobs of each server.
 const BY_SERVER: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("jobs_by_server");
+/// The jobs that came to a bad end, by its kind: few among many, so that the newest of them are found without visiting all.
+const BY_BAD_END: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("jobs_by_bad_end");
 /// The latest job of each tool and idempotency key.
 const BY_KEY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_by_key");
 /// How many jobs there are of each tool and status, so that statistics need not visit all.
@@ -232,6 +234,7 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
     txn.open_table(JOBS)?;
     txn.open_table(ACTIVE)?;
     txn.open_table(BY_SERVER)?;
+    txn.open_table(BY_BAD_END)?;
     txn.open_table(BY_KEY)?;
     txn.open_table(TALLY)?;
     txn.open_table(RETRIES)?;
@@ -331,6 +334,9 @@ fn update(txn: &WriteTransaction, before: Status, job: &AnyJob, kept: Option<&Ke
     if !job.is_active() {
         txn.open_table(ACTIVE)?.remove(head.id.0)?;
     }
+    if let Some(bad) = bad_end(job.status()) {
+        txn.open_table(BY_BAD_END)?.insert((bad, head.id.0), ())?;
+    }
     let inline = kept.map(|kept| kept.inline.as_slice()).unwrap_or_default();
     if !inline.is_empty() {
         let mut outputs = txn.open_table(OUTPUTS)?;
@@ -369,10 +375,12 @@ fn list(txn: &ReadTransaction, filter: &Filter) -> Result<Vec<AnyJob>, StoreErro
         }
         found.len() < filter.limit()
     };
-    match &filter.server {
-        Some(server) => {
-            let index = txn.open_table(BY_SERVER)?;
-            for row in index.range((server.as_str(), from)..=(server.as_str(), u64::MAX))?.rev() {
+    let bad = filter.status.and_then(bad_end).map(|bad| (bad, BY_BAD_END));
+    let server = filter.server.as_deref().map(|server| (server, BY_SERVER));
+    match bad.or(server) {
+        Some((key, index)) => {
+            let index = txn.open_table(index)?;
+            for row in index.range((key, from)..=(key, u64::MAX))?.rev() {
                 let id = row?.0.value().1;
                 if let Some(bytes) = jobs.get(id)?
                     && !consider(id, bytes.value())
@@ -423,13 +431,21 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
     let mut jobs = txn.open_table(JOBS)?;
     let mut by_server = txn.open_table(BY_SERVER)?;
     let mut by_key = txn.open_table(BY_KEY)?;
+    let mut by_bad_end = txn.open_table(BY_BAD_END)?;
     let mut tally = txn.open_table(TALLY)?;
     let mut retries = txn.open_table(RETRIES)?;
+    let mut freed = 0;
     let mut outputs = txn.open_table(OUTPUTS)?;
     let mut places = txn.open_table(PLACES)?;
     for id in ids {
-        let job = jobs.remove(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
+        let job = jobs.remove(id.0)?.and_then(|bytes| {
+            freed += bytes.value().len();
+            readable(id.0, bytes.value())
+        });
         if let Some(job) = job {
+            if let Some(bad) = bad_end(job.status()) {
+                by_bad_end.remove((bad, id.0))?;
+            }
             let head = job.head();
             if let Some(server) = &head.server {
                 by_server.remove((server.as_str(), id.0))?;
@@ -442,10 +458,18 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
         retries.remove(id.0)?;
         places.remove(id.0)?;
         for stream in [Stream::Stdout, Stream::Stderr] {
-            outputs.remove((id.0, stream_key(stream)))?;
+            freed += outputs.remove((id.0, stream_key(stream)))?.map_or(0, |bytes| bytes.value().len());
         }
     }
-    Ok(())
+    Store::freed(txn, freed as u64)
+}
+
+/// The key of a bad end in its index.
+fn bad_end(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Pending | Status::Running | Status::Completed => None,
+        Status::Failed | Status::Cancelled | Status::TimedOut | Status::Crashed => Some(status.as_str()),
+    }
 }
 
 fn stream_key(stream: Stream) -> u8 {

@@ -70,7 +70,7 @@ async fn queue(
     failpoint("job-accepted");
     inner.turns.wait(kind, Arc::clone(&active) as Arc<dyn Waiter>);
     // Whoever cancelled it before it was laid down found nothing to take.
-    let unwanted = active.cancel.is_cancelled() || inner.closing.is_cancelled();
+    let unwanted = active.is_unwanted() || inner.closing.is_cancelled();
     if unwanted && active.take_up().is_some() {
         call_off(inner, active).await;
     }
@@ -225,13 +225,13 @@ enum Done {
 
 /// Does the work.
 async fn do_work(inner: &Inner, active: &Active, begun: Begun, head: &Head, recorded: Recorded, work: Work) -> Done {
-    let Begun { progress, spool } = begun;
+    let Begun { cancel, progress, spool } = begun;
     let call = Call {
         job: Some(head.id),
         tool: head.tool.as_str().into(),
         caller: head.caller.as_str().into(),
         plugin: None,
-        cancel: active.cancel.clone(),
+        cancel,
         deadline: None,
         progress,
         recorded,
@@ -255,7 +255,7 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
             job.crash(problem, now)
         }
         Done::Answered(Ok(reply)) => job.complete(reply, now),
-        Done::Answered(Err(problem)) if problem.code == Code::Cancelled && active.cancel.is_cancelled() => {
+        Done::Answered(Err(problem)) if problem.code == Code::Cancelled && active.is_unwanted() => {
             job.cancel(problem, now)
         }
         Done::Answered(Err(problem)) if matches!(problem.code, Code::CommandTimeout | Code::PluginTimeout) => {

@@ -109,6 +109,7 @@ impl ServerHandler for Server {
                 caller: caller.as_str().into(),
                 cancel: asked.cancel.clone(),
                 entering: entering.take(),
+                crowded: self.session.is_crowded(),
                 progress: reports.clone(),
                 // Declared in the request itself, as 2026-07-28 has it. What a handshake declared is not enough: clients of
                 // the versions before read every answer to `tools/call` as a result, and of a task they would see an empty

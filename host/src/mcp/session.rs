@@ -16,6 +16,9 @@ use super::question::Question;
 /// Questions that may be open at a time.
 const MAX_OPEN: usize = 64;
 
+/// Each call under way costs memory; a client with more of them than this floods the queue and will look for its jobs later.
+const CROWD: usize = 256;
+
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -92,6 +95,11 @@ impl Session {
         if let Some(call) = self.calls().get(id) {
             call.cancel();
         }
+    }
+
+    /// Whether more calls are under way than anybody waits for one by one.
+    pub fn is_crowded(&self) -> bool {
+        *self.count.borrow() > CROWD
     }
 
     /// Waits until no call is under way.

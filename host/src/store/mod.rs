@@ -29,7 +29,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens or creates the database at `path` (mode 0600), migrates an older schema and starts the writer.
+    /// Opens or creates the database at `path` (mode 0600), migrates an older schema, makes the file smaller when at least half
+    /// of it was removed, and starts the writer.
     ///
     /// A file that is no database or is damaged is set aside under a new name, which [`Store::warnings`] tells.
     /// Blocks on the disk; call it before the server serves.
@@ -70,6 +71,11 @@ impl Store {
             Ok(result) => result,
             Err(_) => Err(StoreError::Panicked),
         }
+    }
+
+    /// Counts bytes that `txn` removes. Once they are half of the file, the next start makes it smaller.
+    pub fn freed(txn: &WriteTransaction, bytes: u64) -> Result<(), StoreError> {
+        schema::add_freed(txn, bytes)
     }
 
     /// Bytes that the file takes on disk now.

@@ -5,15 +5,19 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::StoreError;
-use super::schema::{Migration, migrate};
+use super::schema::{Migration, migrate, take_freed};
 
 /// The whole process is to stay under 40 MB; the kernel caches the file's pages anyway.
 const CACHE: usize = 8 << 20;
+
+/// A smaller file is left as it is.
+const WORTH_COMPACTING: u64 = 16 << 20;
 
 /// Opens the database at `path`, or a new one in the place of a damaged one. Also returns what the operator should know.
 pub(super) fn open(path: &Path, migrations: &[Migration]) -> Result<(Database, Vec<String>), StoreError> {
@@ -21,7 +25,13 @@ pub(super) fn open(path: &Path, migrations: &[Migration]) -> Result<(Database, V
     // Twice at most: a file that this process just created is not set aside again.
     for last in [false, true] {
         match try_open(path, migrations)? {
-            Outcome::Open(database) => return Ok((database, warnings)),
+            Outcome::Open(mut database) => {
+                if let Err(error) = compact(&mut database, path) {
+                    // It is as good as it was, only larger than need be.
+                    tracing::warn!(%error, "the database could not be made smaller");
+                }
+                return Ok((database, warnings));
+            }
             Outcome::Damaged(reason) if last => {
                 return Err(StoreError::Record { table: "(file)", key: path.display().to_string(), reason });
             }
@@ -72,6 +82,24 @@ fn try_open(path: &Path, migrations: &[Migration]) -> Result<Outcome, StoreError
         Ok(Err(error)) => classify(path, error),
         Err(_) => Ok(Outcome::Damaged("its pages contradict each other".to_owned())),
     }
+}
+
+/// Gives the disk back what was removed, once that is half of the file: nobody else reads or writes now, which later somebody
+/// always may. It takes about a second per 100 MB that are left.
+///
+/// The attempt is noted before it begins, so a start that is killed by an impatient client does not try again and again.
+/// What is moved is committed in steps that each leave a whole database.
+fn compact(database: &mut Database, path: &Path) -> Result<(), StoreError> {
+    let size = || std::fs::metadata(path).map_or(0, |file| file.len());
+    let before = size();
+    if before < WORTH_COMPACTING || !take_freed(database, before / 2)? {
+        return Ok(());
+    }
+    let started = Instant::now();
+    database.compact().map_err(|error| StoreError::Database(Arc::new(error.into())))?;
+    let took_ms = started.elapsed().as_millis();
+    tracing::info!(before, after = size(), took_ms, "the database was made smaller");
+    Ok(())
 }
 
 fn classify(path: &Path, error: DatabaseError) -> Result<Outcome, StoreError> {

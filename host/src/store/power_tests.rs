@@ -170,6 +170,37 @@ async fn what_was_acknowledged_survives_the_loss_of_power_at_any_moment() {
     assert!(checked >= 59, "the power went {checked} times");
 }
 
+#[test]
+fn a_loss_of_power_while_the_file_is_made_smaller_costs_nothing_that_is_left() {
+    let disk = Disk::default();
+    let mut database = Builder::new().set_cache_size(1 << 20).create_with_backend(disk.clone()).unwrap();
+    let change = |numbers: std::ops::Range<u64>, put: bool| {
+        let txn = database.begin_write().unwrap();
+        let mut table = txn.open_table(NUMBERS).unwrap();
+        for number in numbers {
+            match put {
+                true => drop(table.insert(number, vec![number as u8; 3_000].as_slice()).unwrap()),
+                false => drop(table.remove(number).unwrap()),
+            }
+        }
+        drop(table);
+        txn.commit().unwrap();
+    };
+    change(0..1_000, true);
+    change(0..900, false);
+    let before = disk.0.lock().unwrap().now.len();
+    disk.0.lock().unwrap().cuts.clear();
+    assert!(database.compact().unwrap());
+    let cuts = std::mem::take(&mut disk.0.lock().unwrap().cuts);
+    assert!(cuts.len() > 2, "the power went {} times", cuts.len());
+    for image in &cuts {
+        assert_eq!(found(image), (900..1_000).collect::<Vec<_>>());
+    }
+    drop(database);
+    let after = disk.0.lock().unwrap().now.len();
+    assert!(after * 2 < before, "{before} bytes became {after}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_fails_the_write_and_loses_nothing_that_was_acknowledged() {
     let disk = Disk::default();

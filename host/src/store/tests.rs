@@ -257,6 +257,52 @@ fn a_migration_that_fails_leaves_the_old_schema() {
     open::open(&path, &[|_| Ok(())]).unwrap();
 }
 
+#[tokio::test]
+async fn a_file_of_which_half_was_removed_is_smaller_after_the_next_start() {
+    const TEXTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("texts");
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&file(&directory)).unwrap();
+    let write = |range: std::ops::Range<u64>| {
+        store.write(move |txn| {
+            let mut table = txn.open_table(TEXTS)?;
+            for key in range.clone() {
+                table.insert(key, [key as u8; 1000].as_slice())?;
+            }
+            Ok(())
+        })
+    };
+    write(0..50_000).await.unwrap();
+    let full = store.file_size().unwrap();
+    store
+        .write(|txn| {
+            let mut table = txn.open_table(TEXTS)?;
+            for key in 0..45_000 {
+                table.remove(key)?;
+            }
+            drop(table);
+            Store::freed(txn, 45_000_000)
+        })
+        .await
+        .unwrap();
+    drop(store);
+    let store = Store::open(&file(&directory)).unwrap();
+    let small = store.file_size().unwrap();
+    assert!(small * 4 < full, "{full} bytes became {small}");
+    let left = store.read(|txn| {
+        let table = txn.open_table(TEXTS)?;
+        let mut left = Vec::new();
+        for row in table.iter()? {
+            let (key, text) = row?;
+            assert_eq!(text.value(), [key.value() as u8; 1000]);
+            left.push(key.value());
+        }
+        Ok(left)
+    });
+    assert_eq!(left.unwrap(), (45_000..50_000).collect::<Vec<_>>());
+    // Once: there is nothing more to give back.
+    assert!(!schema::take_freed(&store.0.database, 1).unwrap());
+}
+
 #[test]
 fn a_directory_that_is_not_there_is_named() {
     let error = Store::open(Path::new("/nonexistent/orchestrator.redb")).unwrap_err().to_string();

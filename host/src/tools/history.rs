@@ -255,6 +255,7 @@ async fn retry_job(core: &Core, id: &str, call: Call) -> Result<Reply, Problem> 
         cancel: call.cancel.clone(),
         progress: call.progress.clone(),
         entering: None,
+        crowded: false,
         follows_tasks: false,
     };
     let reply = core.registry()?.retry(new, request).await?;

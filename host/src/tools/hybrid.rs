@@ -23,9 +23,13 @@ pub async fn run(core: &Core, new: NewJob, work: JobWork, mut request: Request) 
     let ticket = core.jobs.submit(new, work.run).await?;
     request.entering = None;
     let id = ticket.id;
-    match wait(core, ticket, detached, request, core.settings.sync_timeout).await? {
+    if request.crowded && !ticket.has_begun() {
+        return hand_over(core, id, None).await;
+    }
+    let patience = core.settings.sync_timeout;
+    match wait(core, ticket, detached, request, patience).await? {
         Some(reply) => Ok(reply),
-        None => hand_over(core, id).await,
+        None => hand_over(core, id, Some(patience)).await,
     }
 }
 
@@ -35,6 +39,9 @@ pub async fn run_as_task(core: &Core, new: NewJob, work: JobWork, mut request: R
     let ticket = core.jobs.submit(new, work.run).await?;
     request.entering = None;
     let id = ticket.id;
+    if request.crowded && !ticket.has_begun() {
+        return Ok(Answer::Task(Box::new(core.jobs.get(id).await?)));
+    }
     match wait(core, ticket, detached, request, core.settings.sync_timeout.min(TASK_AFTER)).await? {
         Some(reply) => Ok(Answer::Reply(reply)),
         None => Ok(Answer::Task(Box::new(core.jobs.get(id).await?))),
@@ -104,15 +111,15 @@ pub fn answer(job: &AnyJob) -> Result<Reply, Problem> {
     }
 }
 
-/// What the caller gets of a job that goes on in the background, or has not begun.
-async fn hand_over(core: &Core, id: JobId) -> Result<Reply, Problem> {
-    let seconds = core.settings.sync_timeout.as_secs();
+/// What the caller gets of a job that goes on in the background, or has not begun, after so long.
+async fn hand_over(core: &Core, id: JobId, waited: Option<Duration>) -> Result<Reply, Problem> {
     let status = core.jobs.get(id).await?.status();
+    let after = waited.map_or_else(String::new, |waited| format!(" after {} s", waited.as_secs()));
     let state = match status {
         Status::Pending => {
-            format!("Job {id} is still queued after {seconds} s and begins as soon as others have made room for it.")
+            format!("Job {id} is still queued{after} and begins as soon as others have made room for it.")
         }
-        _ => format!("Job {id} is still running after {seconds} s and goes on in the background."),
+        _ => format!("Job {id} is still running{after} and goes on in the background."),
     };
     let mut text = format!(
         "{state} Call task_wait with id \"{id}\" to wait for its end, or task_status to look at it."

@@ -23,6 +23,8 @@ pub struct Request {
     pub cancel: CancellationToken,
     /// Dropped as soon as the call waits for nothing of ours but its end: when its job is on disk, or at once without one.
     pub entering: Option<Arc<OwnedSemaphorePermit>>,
+    /// The client has so many calls under way that a job which has to queue is handed over at once.
+    pub crowded: bool,
     /// Where the call says how far it has come.
     pub progress: Progress,
     /// The client can look after a job by itself once it has its id, so it need not wait for the end.
@@ -325,6 +327,7 @@ mod tests {
                 caller: "test".into(),
                 cancel: CancellationToken::new(),
                 entering: None,
+                crowded: false,
                 progress: Progress::default(),
                 follows_tasks: false,
             };
