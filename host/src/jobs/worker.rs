@@ -47,7 +47,14 @@ pub(super) async fn live<F, Fut>(
     let (recorder, recorded) = Recorded::pending();
     let doing = do_work(&inner, &active, head.clone(), recorded, work);
     tokio::pin!(doing);
-    let insert = inner.store.insert(job.clone(), retry_of);
+    let (record, at_once) = (job.clone(), free.is_some());
+    let insert = async {
+        if at_once {
+            // What the work has asked for leaves this machine before the disk is waited for.
+            tokio::task::yield_now().await;
+        }
+        inner.store.insert(record, retry_of).await
+    };
     tokio::pin!(insert);
     // With a free place the work begins while its record is being committed. It has no effect before that: see `Recorded`.
     // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
