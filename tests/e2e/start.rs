@@ -76,7 +76,10 @@ async fn a_database_of_an_older_schema_is_migrated_with_all_that_is_in_it() -> R
     let place = Place::new()?;
     place.make_data()?;
     let path = place.data().join("orchestrator.redb");
-    let old = Command::new("gzip").arg("-dc").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/schema-1.redb.gz")).output()?;
+    let old = Command::new("gzip")
+        .arg("-dc")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/schema-1.redb.gz"))
+        .output()?;
     ensure!(old.status.success(), "{}", String::from_utf8_lossy(&old.stderr));
     fs::write(&path, &old.stdout)?;
     // The second start finds what the first one left.

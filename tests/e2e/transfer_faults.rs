@@ -27,10 +27,14 @@ fn content(length: usize) -> Vec<u8> {
 
 /// A server that is far away, so that a transfer of some megabytes takes a while.
 async fn far_away() -> Result<(Rig, Far)> {
+    far_away_with(|launch| launch).await
+}
+
+async fn far_away_with(adapt: impl FnOnce(Launch) -> Launch) -> Result<(Rig, Far)> {
     let place = Place::new()?;
     let sshd = Sshd::start_with(Options::default()).await?;
     let far = Far::start(sshd.address, Duration::from_millis(60)).await?;
-    let client = Launch::new(&place).start().await?;
+    let client = adapt(Launch::new(&place)).start().await?;
     let rig = Rig { client, sshd, place };
     let mut server = rig.server("box");
     server["port"] = json!(far.address.port());
@@ -60,6 +64,42 @@ fn part_of(folder: &Path) -> Option<(PathBuf, u64)> {
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".part")))?;
     let size = fs::metadata(&path).ok()?.len();
     Some((path, size))
+}
+
+#[tokio::test]
+async fn many_transfers_at_once_never_wait_for_each_other_in_a_circle() -> Result<()> {
+    // Four channels for everybody, of which a big file over a long line would like several for itself.
+    let (rig, far) = far_away_with(|launch| launch.env("MAX_CONNECTIONS_PER_SERVER", "1")).await?;
+    let mut other = rig.server("other");
+    other["port"] = json!(far.address.port());
+    rig.client.call("server_add", other).await?.ok()?;
+    let root = rig.place.root().join("files");
+    fs::create_dir(&root)?;
+    let local = root.join("local");
+    let expected = content(5_000_000);
+    fs::write(&local, &expected)?;
+    let targets: Vec<PathBuf> = (0..18).map(|number| root.join(format!("copy{number}"))).collect();
+    let mut pending = Vec::new();
+    for (number, target) in targets.iter().enumerate() {
+        let mut call = arguments("server_to_server", &local, target);
+        match number % 4 {
+            0 => call["direction"] = json!("upload"),
+            1 => call["source_alias"] = json!("box"),
+            2 => call["source_alias"] = json!("other"),
+            _ => (call["source_alias"], call["alias"]) = (json!("box"), json!("other")),
+        }
+        pending.push(rig.client.begin_call("task_transfer", call).await?);
+    }
+    for pending in pending {
+        let mut state = rig.client.finish_call("task_transfer", pending).await?.ok()?;
+        while state.str("state") == "running" {
+            state = rig.client.call("task_wait", json!({"id": state.str("id")})).await?.ok()?;
+        }
+    }
+    for target in targets {
+        ensure!(fs::read(&target)? == expected, "{} is not what was sent", target.display());
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use futures::stream::{FuturesUnordered, StreamExt};
 use orchestrator_tests::client::{Client, Launch};
+use orchestrator_tests::result::ToolResult;
 use orchestrator_tests::sshd::Options;
 use orchestrator_tests::wait;
 use serde_json::{Value, json};
@@ -53,10 +55,8 @@ impl Order {
 
 /// One place, or as many as are asked for, and answers within a second.
 async fn rig(places: &str, adapt: impl FnOnce(Launch) -> Launch) -> Result<Rig> {
-    Rig::with(Options::default(), |launch| {
-        adapt(launch.env("MAX_RUNNING_JOBS", places).env("MCP_SYNC_TIMEOUT_S", "1"))
-    })
-    .await
+    Rig::with(Options::default(), |launch| adapt(launch.env("MAX_RUNNING_JOBS", places).env("MCP_SYNC_TIMEOUT_S", "1")))
+        .await
 }
 
 async fn exec(client: &Client, alias: Value, cmd: String) -> Result<Value> {
@@ -94,6 +94,34 @@ async fn a_job_that_has_not_begun_is_handed_over_as_queued() -> Result<()> {
     order.let_go()?;
     ended(&rig.client, &json!({"id": id})).await?;
     assert_eq!(order.names(), ["first", "second"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_with_very_many_calls_gets_the_ids_of_queued_jobs_at_once() -> Result<()> {
+    let rig = Rig::with_env("MAX_RUNNING_JOBS", "1").await?;
+    let order = Order::new(&rig);
+    let held = rig.client.begin_call("task_exec", json!({"alias": "box", "cmd": order.holds("held")})).await?;
+    order.has_begun(1).await?;
+    let mut answers = FuturesUnordered::new();
+    for _ in 0..300 {
+        let call = rig.client.begin_call("task_exec", json!({"alias": "box", "cmd": "true"})).await?;
+        answers.push(rig.client.finish(call));
+    }
+    // Of 301 calls under way 256 are waited for. Nothing can have ended while the only place is held.
+    let mut queued = Value::Null;
+    for _ in 256..301 {
+        let answer = answers.next().await.context("no answer")??;
+        queued = ToolResult::parse("task_exec", &answer)?.ok()?.structured;
+        assert_eq!((&queued["state"], &queued["next"]), (&json!("pending"), &json!("task_wait")), "{queued:#}");
+    }
+    order.let_go()?;
+    while let Some(answer) = answers.next().await {
+        let ended = ToolResult::parse("task_exec", &answer?)?.ok()?.structured;
+        assert_eq!(ended["exit_code"], 0, "{ended:#}");
+    }
+    rig.client.finish(held).await?;
+    ended(&rig.client, &queued).await?;
     Ok(())
 }
 

@@ -56,8 +56,7 @@ impl Servers {
         let act = async {
             match (download, upload) {
                 (Some(source), Some(target)) => {
-                    let (source, target) =
-                        futures::future::try_join(self.reach(call, source), self.reach(call, target)).await?;
+                    let (source, target) = self.reach_both(call, source, target).await?;
                     self.each(call, source, target, pairs, options).await
                 }
                 (Some(source), None) => {
@@ -85,6 +84,14 @@ impl Servers {
 
     fn here(&self) -> Arc<Local> {
         Arc::new(self.parts().commons.local.clone())
+    }
+
+    /// Everybody asks for two servers in the same order: otherwise those who hold one of them and those who hold the other
+    /// could wait for each other for ever.
+    async fn reach_both(&self, call: &Call, from: &str, to: &str) -> Result<(Arc<Remote>, Arc<Remote>), Problem> {
+        let first = self.reach(call, from.min(to)).await?;
+        let second = if from == to { first.clone() } else { self.reach(call, from.max(to)).await? };
+        Ok(if from <= to { (first, second) } else { (second, first) })
     }
 
     async fn reach(&self, call: &Call, alias: &str) -> Result<Arc<Remote>, Problem> {
@@ -152,6 +159,10 @@ impl Reach for Door {
             Ok(lease)
         }
         .boxed()
+    }
+
+    fn further(&self) -> BoxFuture<'_, Option<Lease>> {
+        self.servers.parts().pool.further_channel(&self.alias, Purpose::Transfers, &self.call).boxed()
     }
 
     fn output(&self, program: &'static str, args: Vec<String>) -> BoxFuture<'_, Result<Option<Vec<u8>>, Problem>> {

@@ -64,7 +64,12 @@ impl Jobs {
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
         if let Some(active) = self.0.find(job.head.id) {
-            self.0.tasks.spawn(worker::go_on(self.0.clone(), active, job, Box::new(move |call, spool| work(call, spool).boxed())));
+            self.0.tasks.spawn(worker::go_on(
+                self.0.clone(),
+                active,
+                job,
+                Box::new(move |call, spool| work(call, spool).boxed()),
+            ));
         }
     }
 

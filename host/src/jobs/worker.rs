@@ -133,7 +133,12 @@ async fn at_once(
     let head = running.head.clone();
     let doing = do_work(&inner, &active, begun, &head, recorded, work);
     tokio::pin!(doing);
-    let insert = inner.store.insert(AnyJob::Running(running.clone()), retry_of);
+    let record = AnyJob::Running(running.clone());
+    let insert = async {
+        // What the work has asked for leaves this machine before the disk is waited for.
+        tokio::task::yield_now().await;
+        inner.store.insert(record, retry_of).await
+    };
     tokio::pin!(insert);
     // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
     let mut early = None;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 use tokio::sync::Mutex;
 
 use super::client::{Client, Handle};
@@ -25,7 +25,7 @@ const NEAR: Duration = Duration::from_millis(3);
 const NEAR_OPEN: usize = 48;
 /// OpenSSH's server takes at most 2 MiB per channel until it answers. Over a long line that is what limits an upload, so a
 /// big file gets one channel for so much of a round trip, up to [`LANES`].
-const LANE_TIME: Duration = Duration::from_millis(10);
+const LANE_TIME: Duration = Duration::from_millis(5);
 const LANES: usize = 4;
 /// A smaller file is written before a second channel would be open.
 const WIDE_FILE: u64 = 4 << 20;
@@ -37,6 +37,9 @@ const NOTHING: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991
 pub trait Reach: Send + Sync + 'static {
     /// A channel on a connection for bulk data.
     fn channel(&self) -> BoxFuture<'_, Result<Lease, Problem>>;
+
+    /// One more, where there is one that nobody waits for.
+    fn further(&self) -> BoxFuture<'_, Option<Lease>>;
 
     /// What a program prints; `None` when it is not there or fails.
     fn output(&self, program: &'static str, arguments: Vec<String>) -> BoxFuture<'_, Result<Option<Vec<u8>>, Problem>>;
@@ -82,7 +85,7 @@ impl Remote {
             round_trip: Duration::ZERO,
         };
         let none = Path::new("");
-        let client = remote.client(0).await.map_err(|cause| remote.error("start SFTP", none, cause))?;
+        let client = remote.client().await.map_err(|cause| remote.error("start SFTP", none, cause))?;
         remote.chunk = client.max_read.min(client.max_write);
         if let Some(handles) = client.max_handles {
             // Directories that are being listed need some, too.
@@ -101,8 +104,8 @@ impl Remote {
         FileError::new(Some(&self.place), step, path, cause)
     }
 
-    async fn client(&self, lane: usize) -> Result<Arc<Client>, Cause> {
-        let Some(lane) = self.lanes.get(lane) else { return Err(Cause::Lost(String::new())) };
+    async fn client(&self) -> Result<Arc<Client>, Cause> {
+        let Some(lane) = self.lanes.first() else { return Err(Cause::Lost(String::new())) };
         let mut current = lane.lock().await;
         if let Some(client) = current.as_ref().filter(|client| !client.is_ended()) {
             return Ok(client.clone());
@@ -114,12 +117,25 @@ impl Remote {
         Ok(client)
     }
 
+    /// The channel of a further lane. Never waits for one: whoever holds a channel while waiting for another may wait for
+    /// those who do the same.
+    async fn further(&self, lane: usize) -> Option<Arc<Client>> {
+        let mut current = self.lanes.get(lane)?.lock().await;
+        if let Some(client) = current.as_ref().filter(|client| !client.is_ended()) {
+            return Some(client.clone());
+        }
+        *current = None;
+        let client = Arc::new(Client::open(self.reach.further().await?).await.ok()?);
+        *current = Some(client.clone());
+        Some(client)
+    }
+
     /// One step on one path.
     async fn step<T, F>(&self, step: &'static str, path: &Path, work: F) -> Result<T, FileError>
     where
         F: AsyncFnOnce(&Client) -> Result<T, Cause>,
     {
-        let done = async { work(&*self.client(0).await?).await };
+        let done = async { work(&*self.client().await?).await };
         done.await.map_err(|cause| self.error(step, path, cause))
     }
 
@@ -129,7 +145,7 @@ impl Remote {
             return cause;
         }
         let folder = path.parent().unwrap_or(path);
-        match self.client(0).await {
+        match self.client().await {
             Ok(client) if client.available(folder).await.is_ok_and(|left| left == 0) => Cause::Full,
             _ => cause,
         }
@@ -141,15 +157,12 @@ impl Remote {
         let mut lanes = vec![first];
         if size >= WIDE_FILE && wanted > 1 {
             let others = (1..wanted.min(LANES)).map(async |lane| {
-                let client = self.client(lane).await?;
-                let handle = client.open_write(path, 0o600, false).await?;
-                Ok::<_, Cause>((client, handle))
+                let client = self.further(lane).await?;
+                let handle = client.open_write(path, 0o600, false).await.ok()?;
+                Some((client, handle))
             });
             // It works without them, only slower.
-            match try_join_all(others).await {
-                Ok(others) => lanes.extend(others),
-                Err(cause) => tracing::debug!(alias = %self.place, %cause, "no further channel for a big file"),
-            }
+            lanes.extend(join_all(others).await.into_iter().flatten());
         }
         lanes
     }
@@ -264,7 +277,7 @@ impl Files for Remote {
 
     async fn open(&self, path: &Path, _: &Meta) -> Result<RemoteFile, FileError> {
         let open = async {
-            let client = self.client(0).await?;
+            let client = self.client().await?;
             let handle = client.open_read(path).await?;
             Ok(RemoteFile { lanes: vec![(client, handle)], turn: AtomicUsize::new(0), path: path.to_owned() })
         };
@@ -281,7 +294,7 @@ impl Files for Remote {
 
     async fn create(&self, path: &Path, keep: bool, size: u64) -> Result<RemoteFile, FileError> {
         let create = async {
-            let client = self.client(0).await?;
+            let client = self.client().await?;
             let handle = client.open_write(path, 0o600, !keep).await?;
             Ok((client, handle))
         };

@@ -18,6 +18,9 @@ const MAX: u64 = 16 << 20;
 /// How many blocks may wait in front of the slowest part of the way: below the first the window grows, above the second it
 /// shrinks.
 const QUEUED: (f64, f64) = (2.0, 6.0);
+/// The same as parts of what is on its way, where those are more: answers over a long line are late for other reasons, too, and
+/// an answer may take twice and four times as long as the fastest.
+const DELAYED: (f64, f64) = (0.5, 0.75);
 
 /// A window that is shared by everything that one transfer moves.
 pub struct Window {
@@ -75,13 +78,13 @@ impl Window {
         state.base = Some(base);
         let in_flight = state.size as f64 / bytes as f64;
         let queued = in_flight * (1.0 - base.as_secs_f64() / time.as_secs_f64().max(1e-9));
-        if queued < QUEUED.0 && state.size + bytes <= MAX {
+        if queued < QUEUED.0.max(in_flight * DELAYED.0) && state.size + bytes <= MAX {
             state.size += bytes;
             let more = units(bytes) as usize;
             let owed = state.excess.min(more);
             state.excess -= owed;
             self.permits.add_permits(more - owed);
-        } else if queued > QUEUED.1 && state.size >= MIN + bytes {
+        } else if queued > QUEUED.1.max(in_flight * DELAYED.1) && state.size >= MIN + bytes {
             state.size -= bytes;
             let less = units(bytes) as usize;
             state.excess += less - self.permits.forget_permits(less);

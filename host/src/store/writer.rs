@@ -4,8 +4,10 @@
 //! A commit on the spot saves a lone caller the way to another thread and back, which takes as long as many a disk's sync.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use redb::{Database, Durability, WriteTransaction};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -17,11 +19,16 @@ use crate::failpoint::failpoint;
 /// How many operations wait at most before a writer has to wait for a place; also the most that share one transaction.
 const QUEUE: usize = 256;
 
+/// Handing the tasks of a thread to another and taking them back costs a tenth of this, and more delay than it saves below it.
+const QUICK: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 pub(super) struct Writer {
     database: Arc<Database>,
     /// Held by whoever commits. A plain mutex: it is locked only where a thread may block on the disk.
     turn: Arc<Mutex<()>>,
+    /// The last commit on a caller's thread was over before another thread could have taken up its other tasks.
+    quick: AtomicBool,
     /// Bounded, so that a slow disk slows its callers down. `None` only while the writer is being dropped.
     queue: Option<mpsc::Sender<Box<dyn Op>>>,
     thread: Option<JoinHandle<()>>,
@@ -70,7 +77,7 @@ impl Writer {
                 move || run(&database, &turn, waiting)
             })
             .map_err(|error| StoreError::io("start the writer of", "orchestrator.redb".as_ref(), error))?;
-        Ok(Writer { database, turn, queue: Some(queue), thread: Some(thread) })
+        Ok(Writer { database, turn, quick: AtomicBool::new(false), queue: Some(queue), thread: Some(thread) })
     }
 
     pub(super) async fn write<T, F>(&self, op: F) -> Result<T, StoreError>
@@ -99,7 +106,14 @@ impl Writer {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Some(op),
         };
-        tokio::task::block_in_place(|| commit(&self.database, &mut vec![op]));
+        let mut ops = vec![op];
+        let started = Instant::now();
+        if self.quick.load(Ordering::Relaxed) {
+            commit(&self.database, &mut ops);
+        } else {
+            tokio::task::block_in_place(|| commit(&self.database, &mut ops));
+        }
+        self.quick.store(started.elapsed() < QUICK, Ordering::Relaxed);
         drop(turn);
         None
     }

@@ -121,9 +121,8 @@ async fn hand_over(core: &Core, id: JobId, waited: Option<Duration>) -> Result<R
         }
         _ => format!("Job {id} is still running{after} and goes on in the background."),
     };
-    let mut text = format!(
-        "{state} Call task_wait with id \"{id}\" to wait for its end, or task_status to look at it."
-    );
+    let mut text =
+        format!("{state} Call task_wait with id \"{id}\" to wait for its end, or task_status to look at it.");
     // It may have ended just now: then waiting for it tells how.
     let status = if status == Status::Pending { status } else { Status::Running };
     let mut structured = Map::from_iter([

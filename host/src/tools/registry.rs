@@ -136,7 +136,11 @@ impl Registry {
     /// The servers that a call about several is about; all must be known.
     fn servers(&self, work: &JobWork) -> Result<Vec<String>, Problem> {
         let one = work.server.as_slice();
-        if work.servers.is_empty() || work.servers == one { Ok(one.to_vec()) } else { self.core.servers.select(&work.servers) }
+        if work.servers.is_empty() || work.servers == one {
+            Ok(one.to_vec())
+        } else {
+            self.core.servers.select(&work.servers)
+        }
     }
 
     /// Trusts a host key from now on, as the person behind the caller says. `false`: it could not be done.

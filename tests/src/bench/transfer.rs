@@ -30,7 +30,7 @@ const SMALL: usize = 4 << 10;
 /// Of each, in turns; the best of each counts, since noise only ever adds.
 const ROUNDS: usize = 3;
 /// Over a long line OpenSSH's client needs minutes for what is measured near.
-const FAR_BIG: usize = 128 << 20;
+const FAR_BIG: usize = 512 << 20;
 const FAR_FILES_OF_OTHERS: usize = 100;
 
 /// What everything runs in.
@@ -301,8 +301,8 @@ const FAR: [(u64, [&str; 4]); 3] = [
     (
         20,
         [
-            "128 MiB up at 20 ms, by sftp",
-            "128 MiB down at 20 ms, by sftp",
+            "512 MiB up at 20 ms, by sftp",
+            "512 MiB down at 20 ms, by sftp",
             "2,000 files up at 20 ms, by sftp -r",
             "2,000 files down at 20 ms, by sftp -r",
         ],
@@ -310,13 +310,13 @@ const FAR: [(u64, [&str; 4]); 3] = [
     (
         50,
         [
-            "128 MiB up at 50 ms, by sftp",
-            "128 MiB down at 50 ms, by sftp",
+            "512 MiB up at 50 ms, by sftp",
+            "512 MiB down at 50 ms, by sftp",
             "2,000 files up at 50 ms, by sftp -r",
             "2,000 files down at 50 ms, by sftp -r",
         ],
     ),
-    (150, ["128 MiB up at 150 ms, by sftp", "128 MiB down at 150 ms, by sftp", "", ""]),
+    (150, ["512 MiB up at 150 ms, by sftp", "512 MiB down at 150 ms, by sftp", "", ""]),
 ];
 
 pub async fn measure_far() -> Result<Vec<Figure>> {

@@ -142,6 +142,27 @@ impl Pool {
         Ok(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.next_after))
     }
 
+    /// One more channel to a server, for work that goes on without it. Only where nobody has to wait for that, neither the
+    /// caller nor others: see [`Places::offer`].
+    pub async fn further_channel(&self, alias: &str, purpose: Purpose, call: &Call) -> Option<Lease> {
+        let places = self.places(alias, purpose);
+        let (place, at) = (places.offer()?, places.endpoint());
+        match channel::open(&at, place, &Wanted::Session, &Bounds::of(call), &self.0).await {
+            Ok(Opened { at, channel, place }) => {
+                Some(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.next_after))
+            }
+            Err(Trouble::Refused { place, .. }) => {
+                place.refused();
+                None
+            }
+            Err(Trouble::Dead { place, .. }) => {
+                places.forget(place.connection());
+                None
+            }
+            Err(Trouble::Out(_) | Trouble::Unreachable(_)) => None,
+        }
+    }
+
     /// Has the server connect to a host as it knows it, over a connection to `alias` as [`channel`](Pool::channel) makes it.
     /// A server that does not connect is [`SshError::Forward`].
     pub async fn forward<F, T>(

@@ -194,6 +194,17 @@ impl<C: Connection> Places<C> {
             .await?
     }
 
+    /// A place on a connection that is there, if half of all places are free and nobody waits: who holds places for what goes
+    /// on without them must leave some to those who cannot begin without one.
+    pub fn offer(self: &Arc<Self>) -> Option<Place<C>> {
+        let mut state = self.lock();
+        let used: usize = state.links.iter().map(|link| link.used).sum();
+        if !state.queue.is_empty() || 2 * (used + state.opening) >= self.max * state.capacity.now {
+            return None;
+        }
+        self.take(&mut state)
+    }
+
     /// A free place: with a channel that was opened ahead, which saves a round trip, else on the connection that is used
     /// least, so that no channel shares more than it must.
     fn take(self: &Arc<Self>, state: &mut State<C>) -> Option<Place<C>> {

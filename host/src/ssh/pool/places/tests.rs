@@ -92,6 +92,20 @@ async fn who_comes_first_is_served_first_and_who_leaves_is_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_goes_on_without_a_place_is_offered_one_only_while_half_are_free() {
+    let places = places(1);
+    assert!(places.offer().is_none(), "a connection would have been waited for");
+    let _needed = opening(&places).await.opened(Fake::default()).unwrap();
+    let offered = places.offer().unwrap();
+    assert!(places.offer().is_none(), "half of the four places are taken");
+    let held = [acquire(&places).await, acquire(&places).await];
+    drop(offered);
+    assert!(places.offer().is_none());
+    drop(held);
+    assert!(places.offer().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_lower_what_a_connection_is_given_and_success_raises_it_again() {
     let places = places(1);
     let first = opening(&places).await.opened(Fake::default()).unwrap();
