@@ -46,7 +46,7 @@ pub struct Problem {
 }
 
 impl ToolResult {
-    pub(crate) fn parse(tool: &str, answer: &Value) -> Result<ToolResult> {
+    pub fn parse(tool: &str, answer: &Value) -> Result<ToolResult> {
         let blocks = answer["content"].as_array().with_context(|| format!("{tool}: no content in {answer}"))?;
         let text: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
         Ok(ToolResult {

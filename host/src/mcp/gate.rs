@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-/// Several times what shares one commit, so that the next one is ready when a commit is done.
-const AHEAD: usize = 1024;
+/// As many as share one commit at most.
+const AHEAD: usize = 256;
 
 /// Counts the calls that are not on disk yet. Clones share it. A semaphore, since a reader must sleep on it.
 #[derive(Clone, Debug)]
