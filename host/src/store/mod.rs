@@ -73,7 +73,7 @@ impl Store {
         }
     }
 
-    /// Counts bytes that `txn` removes. Once they are half of the file, the next start makes it smaller.
+    /// Counts bytes that `txn` removes, so that a start knows when the file may be worth making smaller.
     pub fn freed(txn: &WriteTransaction, bytes: u64) -> Result<(), StoreError> {
         schema::add_freed(txn, bytes)
     }
