@@ -10,6 +10,8 @@ pub mod bridge;
 pub mod exec;
 /// Files through the program and through others.
 pub mod transfer;
+/// Programs that people copy files with today.
+mod others;
 /// The queue under a flood.
 pub mod queue;
 /// What a call of a plugin costs beyond a call of the core.
