@@ -146,7 +146,7 @@ async fn time_program(program: &Client) -> Result<Duration> {
     Ok(took)
 }
 
-async fn time_bare(session: &Handle<Pinned>) -> Result<Duration> {
+pub(super) async fn time_bare(session: &Handle<Pinned>) -> Result<Duration> {
     let started = Instant::now();
     let mut channel = session.channel_open_session().await?;
     channel.exec(true, "echo hi").await?;
@@ -165,7 +165,7 @@ async fn time_bare(session: &Handle<Pinned>) -> Result<Duration> {
 }
 
 /// Accepts the one host key that the sshd has.
-struct Pinned(String);
+pub(super) struct Pinned(String);
 
 impl client::Handler for Pinned {
     type Error = russh::Error;
@@ -178,7 +178,7 @@ impl client::Handler for Pinned {
     }
 }
 
-async fn connect(sshd: &Sshd, address: SocketAddr) -> Result<Handle<Pinned>> {
+pub(super) async fn connect(sshd: &Sshd, address: SocketAddr) -> Result<Handle<Pinned>> {
     let config = client::Config { nodelay: true, ..client::Config::default() };
     let mut session = client::connect(Arc::new(config), address, Pinned(sshd.fingerprint().to_owned())).await?;
     let key = load_secret_key(&sshd.client_key.path, None).context("reading the client key")?;

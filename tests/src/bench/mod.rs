@@ -10,6 +10,10 @@ pub mod bridge;
 pub mod exec;
 /// Files through the program and through others.
 pub mod transfer;
+/// Many commands at once, many servers, cold connections, large outputs.
+pub mod fleet;
+/// Programs that people copy files with today.
+mod others;
 /// The queue under a flood.
 pub mod queue;
 /// What a call of a plugin costs beyond a call of the core.

@@ -41,9 +41,26 @@ async fn use_once(place: &Place, sshd: &Sshd) -> Result<(Client, Value)> {
     Ok((program, list))
 }
 
+/// What a process has in memory.
 pub(super) fn resident_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+/// Has the kernel forget the most that it has had (proc_pid_clear_refs(5)), and returns what it has now.
+pub(super) fn reset_peak(pid: u32) -> Result<f64> {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("resetting the peak of the memory")?;
+    resident_mb(pid)
+}
+
+/// The most that it has had.
+pub(super) fn peak_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+fn status_mb(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in /proc"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024.0 / 1e6)
 }

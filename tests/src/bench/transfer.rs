@@ -22,6 +22,8 @@ use crate::place::Place;
 use crate::sshd::Sshd;
 
 use super::exec::add;
+use super::others::Other;
+use super::size::{peak_mb, reset_peak};
 use super::{Figure, compiled, spread};
 
 const BIG: usize = 512 << 20;
@@ -34,8 +36,8 @@ const FAR_BIG: usize = 512 << 20;
 const FAR_FILES_OF_OTHERS: usize = 100;
 
 /// What everything runs in.
-struct Bench {
-    sshd: Sshd,
+pub(super) struct Bench {
+    pub(super) sshd: Sshd,
     place: Place,
     files: TempDir,
     program: Client,
@@ -85,17 +87,28 @@ impl Bench {
 
     /// A program of OpenSSH's family, with the key and the host key of this sshd.
     fn openssh(&self, program: &str, known: &Path, port: u16) -> Result<Command> {
-        let hosts = known.join("known_hosts");
-        fs::write(
-            &hosts,
-            format!("[127.0.0.1]:{port} {}\n", self.sshd.host_keys.first().context("no host key")?.bare_public()),
-        )?;
+        let hosts = self.known_hosts(known, port)?;
         let mut command = Command::new(program);
         command.args(["-q", "-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"]);
         command.arg(&self.sshd.client_key.path).arg("-o").arg(format!("UserKnownHostsFile={}", hosts.display()));
         command.arg(if program == "ssh" { "-p" } else { "-P" }).arg(port.to_string());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         Ok(command)
+    }
+
+    /// A file that knows this sshd at this port.
+    pub(super) fn known_hosts(&self, folder: &Path, port: u16) -> Result<PathBuf> {
+        let hosts = folder.join("known_hosts");
+        let key = self.sshd.host_keys.first().context("no host key")?.bare_public();
+        fs::write(&hosts, format!("[127.0.0.1]:{port} {key}\n"))?;
+        Ok(hosts)
+    }
+
+    /// `ssh` with its options, for programs that start it.
+    pub(super) fn ssh_line(&self, known: &Path, port: u16) -> Result<String> {
+        let ssh = self.openssh("ssh", known, port)?;
+        let words = ssh.as_std().get_args().map(|word| word.to_string_lossy().into_owned());
+        Ok(std::iter::once("ssh".to_owned()).chain(words).collect::<Vec<_>>().join(" "))
     }
 
     async fn sftp(&self, known: &Path, port: u16, order: &str) -> Result<Duration> {
@@ -106,10 +119,7 @@ impl Bench {
 
     /// `tar` here, `tar` there, `ssh` between them.
     async fn tar(&self, known: &Path, port: u16, from: &Path, to: &Path, up: bool) -> Result<Duration> {
-        let ssh = self.openssh("ssh", known, port)?;
-        let mut line = vec!["ssh".to_owned()];
-        line.extend(ssh.as_std().get_args().map(|word| word.to_string_lossy().into_owned()));
-        let ssh = format!("{} {}@127.0.0.1", line.join(" "), self.sshd.user);
+        let ssh = format!("{} {}@127.0.0.1", self.ssh_line(known, port)?, self.sshd.user);
         let (from, to) = (from.display(), to.display());
         let line = if up {
             format!("tar -C {from} -cf - . | {ssh} 'mkdir -p {to} && tar -C {to} -xf -'")
@@ -122,7 +132,7 @@ impl Bench {
     }
 }
 
-async fn timed(mut command: Command, input: &[u8]) -> Result<Duration> {
+pub(super) async fn timed(mut command: Command, input: &[u8]) -> Result<Duration> {
     let started = Instant::now();
     let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -170,13 +180,6 @@ fn ticks(pid: &str, wanted: [usize; 2]) -> Result<f64> {
     Ok(wanted.map(field).iter().sum::<f64>() / 100.0)
 }
 
-/// The largest memory that a process has had, in MiB.
-fn peak_mib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-}
-
 fn best(times: &[(Duration, Duration)]) -> (f64, f64) {
     let least =
         |of: fn(&(Duration, Duration)) -> Duration| times.iter().map(of).min().unwrap_or_default().as_secs_f64();
@@ -202,16 +205,19 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let (known, port) = (known.path(), bench.sshd.port());
     add(&bench.program, &bench.sshd, port).await?;
     compiled(&bench.program).await?;
-    let idle_mib = peak_mib(bench.program.pid())?;
+    let idle = reset_peak(bench.program.pid())?;
     let (big, small) = (bench.at("big"), bench.at("small"));
     random_file(&big, BIG)?;
     small_files(&small, SMALL_FILES)?;
     let (mut big_up, mut big_down, mut small_up, mut small_down) = (vec![], vec![], vec![], vec![]);
     let (mut tar_up, mut tar_down) = (vec![], vec![]);
+    let (mut rclone_big_up, mut rclone_big_down, mut rclone_up, mut rclone_down) = (vec![], vec![], vec![], vec![]);
+    let (mut rsync_up, mut rsync_down) = (vec![], vec![]);
     let (mut cpu, mut cpu_of_sftp) = (0.0, 0.0);
     for _ in 0..ROUNDS {
         let before = cpu_seconds(bench.program.pid())?;
         let children = cpu_of_children()?;
+        let mut rclone_times = Vec::new();
         for (direction, times) in [("upload", &mut big_up), ("download", &mut big_down)] {
             let copy = bench.clear("copy")?;
             let ours = match direction {
@@ -220,6 +226,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
             };
             let copy = bench.clear("copy")?;
             let verb = if direction == "upload" { "put" } else { "get" };
+            rclone_times.push(ours);
             times.push((
                 ours,
                 bench.sftp(known, port, &format!("{verb} {} {}\n", big.display(), copy.display())).await?,
@@ -228,9 +235,16 @@ pub async fn measure() -> Result<Vec<Figure>> {
         let per_gib = f64::from(1 << 30) / (2 * BIG) as f64 / ROUNDS as f64;
         cpu += (cpu_seconds(bench.program.pid())? - before) * per_gib;
         cpu_of_sftp += (cpu_of_children()? - children) * per_gib;
-        for (direction, times, tars) in
-            [("upload", &mut small_up, &mut tar_up), ("download", &mut small_down, &mut tar_down)]
+        for (ours, up, times) in
+            [(rclone_times[0], true, &mut rclone_big_up), (rclone_times[1], false, &mut rclone_big_down)]
         {
+            let ends = (&*big, &*bench.clear("copy")?);
+            times.extend(Other::Rclone.copy(&bench, known, port, ends, up).await?.map(|theirs| (ours, theirs)));
+        }
+        for (direction, times, tars, rclones, rsyncs) in [
+            ("upload", &mut small_up, &mut tar_up, &mut rclone_up, &mut rsync_up),
+            ("download", &mut small_down, &mut tar_down, &mut rclone_down, &mut rsync_down),
+        ] {
             let copies = bench.clear("copies")?;
             let ours = match direction {
                 "upload" => bench.ours(direction, &small, &copies).await?,
@@ -241,30 +255,50 @@ pub async fn measure() -> Result<Vec<Figure>> {
             fs::create_dir(&copies)?;
             let order = format!("{verb} -r {} {}\n", small.display(), copies.display());
             times.push((ours, bench.sftp(known, port, &order).await?));
-            let copies = bench.clear("copies")?;
-            tars.push((ours, bench.tar(known, port, &small, &copies, direction == "upload").await?));
+            let (copies, up) = (bench.clear("copies")?, direction == "upload");
+            tars.push((ours, bench.tar(known, port, &small, &copies, up).await?));
+            for (other, times) in [(Other::Rclone, rclones), (Other::Rsync, rsyncs)] {
+                let copies = bench.clear("copies")?;
+                let theirs = other.copy(&bench, known, port, (&small, &copies), up).await?;
+                times.extend(theirs.map(|theirs| (ours, theirs)));
+            }
         }
     }
-    let peak = peak_mib(bench.program.pid())? - idle_mib;
+    let peak = peak_mb(bench.program.pid())? - idle;
     let (latency_idle, latency_busy) = latency(&bench, &big).await?;
     bench.program.close().await?;
     drop(bench.place);
     let (files, bytes) = (files_rate(SMALL_FILES), bytes_rate(BIG));
-    Ok(vec![
+    let others = [
+        ("512 MiB up, by rclone", rclone_big_up, true),
+        ("512 MiB down, by rclone", rclone_big_down, true),
+        ("2,000 files up, by rclone", rclone_up, false),
+        ("2,000 files down, by rclone", rclone_down, false),
+        ("2,000 files up, by rsync", rsync_up, false),
+        ("2,000 files down, by rsync", rsync_down, false),
+    ];
+    let others = others.into_iter().filter(|(_, times, _)| !times.is_empty());
+    let others = others.map(|(name, times, big)| {
+        let rate = |seconds| if big { bytes(seconds) } else { files(seconds) };
+        share(name, &times, 1.0, rate)
+    });
+    let mut figures = vec![
         share("512 MiB up, by OpenSSH's sftp", &big_up, 0.8, &bytes),
         share("512 MiB down, by OpenSSH's sftp", &big_down, 0.625, &bytes),
         share("2,000 files of 4 KiB up, by sftp -r", &small_up, 0.125, &files),
         share("2,000 files of 4 KiB down, by sftp -r", &small_down, 0.1, &files),
         share("the same up, by tar over ssh", &tar_up, 0.333, &files),
         share("the same down, by tar over ssh", &tar_down, 0.333, &files),
-        Figure::new("peak memory over idle", peak, "MiB").target(64.0),
+        Figure::new("peak memory over idle", peak, "MB").target(67.0),
         Figure::new("processor time per GiB, by OpenSSH's sftp", cpu / cpu_of_sftp, "of its time")
             .target(1.0)
             .note(format!("{cpu:.2} s against {cpu_of_sftp:.2} s, up and down, without the servers")),
         Figure::new("a command beside a transfer", latency_busy / latency_idle, "of idle")
             .target(1.3)
             .note(format!("median {latency_busy:.1} ms against {latency_idle:.1} ms")),
-    ])
+    ];
+    figures.extend(others);
+    Ok(figures)
 }
 
 /// The median of a command without anything beside it, and while a big file is moved, in milliseconds.
@@ -297,7 +331,7 @@ async fn latency(bench: &Bench, big: &Path) -> Result<(f64, f64)> {
 }
 
 /// Round trips, with the names of their figures: a big file up and down, small files up and down.
-const FAR: [(u64, [&str; 4]); 3] = [
+const FAR: [(u64, [&str; 6]); 3] = [
     (
         20,
         [
@@ -305,6 +339,8 @@ const FAR: [(u64, [&str; 4]); 3] = [
             "512 MiB down at 20 ms, by sftp",
             "2,000 files up at 20 ms, by sftp -r",
             "2,000 files down at 20 ms, by sftp -r",
+            "2,000 files up at 20 ms, by rsync",
+            "2,000 files down at 20 ms, by rsync",
         ],
     ),
     (
@@ -314,9 +350,11 @@ const FAR: [(u64, [&str; 4]); 3] = [
             "512 MiB down at 50 ms, by sftp",
             "2,000 files up at 50 ms, by sftp -r",
             "2,000 files down at 50 ms, by sftp -r",
+            "2,000 files up at 50 ms, by rsync",
+            "2,000 files down at 50 ms, by rsync",
         ],
     ),
-    (150, ["512 MiB up at 150 ms, by sftp", "512 MiB down at 150 ms, by sftp", "", ""]),
+    (150, ["512 MiB up at 150 ms, by sftp", "512 MiB down at 150 ms, by sftp", "", "", "", ""]),
 ];
 
 pub async fn measure_far() -> Result<Vec<Figure>> {
@@ -355,6 +393,10 @@ pub async fn measure_far() -> Result<Vec<Figure>> {
             let theirs = bench.sftp(known, port, &order).await?;
             let theirs = theirs.mul_f64(SMALL_FILES as f64 / FAR_FILES_OF_OTHERS as f64);
             figures.push(share(names[index + 2], &[(ours, theirs)], 1.0 / 60.0, files_rate(SMALL_FILES)));
+            let copies = bench.clear("copies")?;
+            let theirs = Other::Rsync.copy(&bench, known, port, (&small, &copies), direction == "upload").await?;
+            figures
+                .extend(theirs.map(|theirs| share(names[index + 4], &[(ours, theirs)], 1.0, files_rate(SMALL_FILES))));
         }
         bench.program.close().await?;
     }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
 
 /// What can be measured, by the name that selects it.
-const GROUPS: [&str; 8] = ["start", "bridge", "exec", "far", "transfer", "queue", "plugin", "size"];
+const GROUPS: [&str; 9] = ["start", "bridge", "exec", "far", "fleet", "transfer", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,6 +44,7 @@ async fn figures(names: &[String]) -> Result<Vec<Figure>> {
             "bridge" => bench::bridge::measure().await?,
             "exec" => bench::exec::measure().await?,
             "far" => bench::exec::measure_far().await?,
+            "fleet" => bench::fleet::measure().await?,
             "transfer" => {
                 let mut figures = bench::transfer::measure().await?;
                 figures.extend(bench::transfer::measure_far().await?);

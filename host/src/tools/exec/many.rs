@@ -18,7 +18,7 @@ use crate::jobs::{Spool, clean};
 use crate::tools::Core;
 
 /// How many servers are worked on at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// What `task_exec` answers for many servers.
 #[derive(Serialize, JsonSchema)]
