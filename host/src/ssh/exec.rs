@@ -166,7 +166,7 @@ impl Command<'_> {
         // Sent in one go without waiting for the answers: they come in order, and a round trip is saved for each.
         let at = self.at.clone();
         bounds.step(&at, Step::Channel, self.start(write, request)).await??;
-        let quota = request.quota.clone();
+        let quota = request.quota;
         let end = {
             let feed = feed(write, request.stdin.clone(), request.typed.as_mut());
             tokio::pin!(feed);
