@@ -103,6 +103,26 @@ async fn many_transfers_at_once_never_wait_for_each_other_in_a_circle() -> Resul
 }
 
 #[tokio::test]
+async fn hundreds_of_small_files_arrive_whole_over_a_long_line() -> Result<()> {
+    let (rig, _far) = far_away().await?;
+    let root = rig.place.root().join("files");
+    let (local, remote, back) = (root.join("local"), root.join("remote"), root.join("back"));
+    fs::create_dir_all(&local)?;
+    // More than the server takes before it has answered, so that requests wait for each other.
+    for number in 0..600 {
+        fs::write(local.join(number.to_string()), content(number * 29 % 20_000))?;
+    }
+    for (direction, here, there) in [("upload", &local, &remote), ("download", &back, &remote)] {
+        let done = rig.client.call("task_transfer", arguments(direction, here, there)).await?.ok()?;
+        assert_eq!(done.structured["files"], 600, "{}", done.text);
+    }
+    for number in 0..600 {
+        ensure!(fs::read(back.join(number.to_string()))? == content(number * 29 % 20_000), "{number} has changed");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_in_the_middle_costs_nothing_but_time() -> Result<()> {
     let (rig, _far) = far_away().await?;
     let root = rig.place.root().join("files");

@@ -109,23 +109,47 @@ impl Session {
     ///
     /// Dropping the future after the request was sent does not take it back.
     pub async fn ask(&self, make: impl FnOnce(u32) -> Frame) -> Result<Answer, Cause> {
-        let (reply, answer) = oneshot::channel();
-        let id = {
+        let [answer] = self.ask_in_order(|[id]| [make(id)]).await?;
+        Ok(answer)
+    }
+
+    /// Sends requests in one piece and waits for their answers. Requests that are sent by themselves, even from futures that
+    /// are polled one after the other, may overtake each other while the server keeps us waiting.
+    pub async fn ask_in_order<const N: usize>(
+        &self,
+        make: impl FnOnce([u32; N]) -> [Frame; N],
+    ) -> Result<[Answer; N], Cause> {
+        let gone = || self.ended().unwrap_or_else(|| Cause::Lost(String::new()));
+        let mut answers = Vec::with_capacity(N);
+        let ids = {
             let mut state = self.shared.lock();
             if let Some(cause) = &state.ended {
                 return Err(cause.clone());
             }
-            state.next = state.next.wrapping_add(1);
-            let id = state.next;
-            state.waiting.insert(id, reply);
-            id
+            std::array::from_fn(|_| {
+                let (reply, answer) = oneshot::channel();
+                state.next = state.next.wrapping_add(1);
+                let id = state.next;
+                state.waiting.insert(id, reply);
+                answers.push(answer);
+                id
+            })
         };
         let asked = Instant::now();
-        let gone = || self.ended().unwrap_or_else(|| Cause::Lost(String::new()));
-        let frame = make(id).finish();
-        let sent = self.watched(asked, self.outgoing.send(frame)).await?;
+        let mut frames = make(ids).into_iter().map(Frame::finish);
+        let mut piece = frames.next().unwrap_or_default();
+        for frame in frames {
+            let mut longer = BytesMut::from(piece);
+            longer.extend_from_slice(&frame);
+            piece = longer.freeze();
+        }
+        let sent = self.watched(asked, self.outgoing.send(piece)).await?;
         sent.map_err(|_| gone())?;
-        self.watched(asked, answer).await?.map_err(|_| gone())
+        let mut all = Vec::with_capacity(N);
+        for answer in answers {
+            all.push(self.watched(asked, answer).await?.map_err(|_| gone())?);
+        }
+        all.try_into().map_err(|_| gone())
     }
 
     /// Waits, unless the server has been silent for too long.
