@@ -1,9 +1,10 @@
 //! The house's rules that a compiler does not know.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::support::{alone, repository};
 
@@ -196,4 +197,16 @@ fn every_guest_has_a_test() -> Result<()> {
     }
     let unused = guests.into_iter().filter(|guest| !tests.contains(&format!("\"{guest}\""))).map(str::to_owned);
     nobody("every guest is loaded by a test", unused.collect())
+}
+
+#[test]
+fn the_page_about_openssh_names_every_keyword_that_the_installed_client_knows() -> Result<()> {
+    let told = std::process::Command::new("ssh").args(["-F", "none", "-G", "nowhere"]).output().context("ssh -G")?;
+    let told = String::from_utf8(told.stdout)?.to_lowercase();
+    let page = fs::read_to_string(repository().join("docs/ssh.md"))?.to_lowercase();
+    let words: BTreeSet<&str> = page.split(|letter: char| !letter.is_alphanumeric()).collect();
+    let keywords: BTreeSet<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(keywords.contains("proxyjump") || keywords.contains("identityfile"), "ssh -G told {told:?}");
+    let missing = keywords.difference(&words).map(|keyword| format!("docs/ssh.md: {keyword}")).collect();
+    nobody("every keyword of ssh_config(5) is mapped", missing)
 }
