@@ -91,7 +91,7 @@ fn plugins(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<PluginArguments, PluginsResult>(
             "plugin_list",
             "Plugins",
-            "Version, state, tools, grants and last error. Only the operator can enable or grant.",
+            "Version, state, tools, grants, last error. Only the operator can change them.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -160,7 +160,7 @@ fn logs(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<LogArguments, LogResult>(
             "task_logs",
             "The orchestrator's log",
-            "The last lines of the orchestrator's own log, not a server's.",
+            "The end of our own log, not a server's.",
             Execution::Direct,
             Annotations::LOOKS,
         ),

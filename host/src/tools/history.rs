@@ -300,7 +300,7 @@ fn stats(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<NoArguments, StatsResult>(
             "queue_stats",
             "Queue statistics",
-            "Jobs by status and tool, success rate, durations, and crashed jobs that can be retried.",
+            "Counts by status and tool, success rate, durations, crashed jobs to retry.",
             Execution::Direct,
             Annotations::LOOKS,
         ),

@@ -174,7 +174,7 @@ fn list(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<ListArguments, ListResult>(
             "server_list",
             "List servers",
-            "Lists the known servers and how each is logged in to; never a secret.",
+            "The known servers and how each is logged in to.",
             Execution::Direct,
             Annotations::LOOKS,
         ),
@@ -239,7 +239,7 @@ fn remove(core: &Arc<Core>) -> Box<dyn Tool> {
         ToolSpec::core::<RemoveArguments, RemoveResult>(
             "server_remove",
             "Remove a server",
-            "Forgets a server with its secrets and connections. The server itself is not touched.",
+            "Forgets a server and its secrets; the server itself is not touched.",
             Execution::Direct,
             Annotations::REMOVES,
         ),
