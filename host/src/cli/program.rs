@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::capability::{Http, Servers};
-use crate::config::Settings;
+use crate::config::{Proxy, Settings};
 use crate::http::Tls;
 use crate::inventory::Inventory;
 use crate::jobs::Jobs;
@@ -54,7 +54,8 @@ impl Program {
             configs: settings.plugins.clone(),
             limits: settings.plugin_limits,
             reserved_tools: Registry::core_names(),
-            http: Http::new(servers.clone(), Tls::new(settings.ca_file.clone())),
+            http: Http::new(servers.clone(), Tls::new(settings.ca_file.clone()))
+                .beside_proxy(settings.proxy.as_ref().is_some_and(|proxy| *proxy != Proxy::Direct)),
             servers: servers.clone(),
             kept,
         })
