@@ -193,3 +193,19 @@ fn the_description_is_short_enough_for_a_model() {
         json!([tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema]).to_string().len();
     assert!(bytes < 650, "{bytes} bytes");
 }
+
+#[test]
+fn a_host_of_the_rhel_family_is_told_as_its_terminal_shows_it() {
+    let host = host()
+        .answer(status(None, false), include_str!("../testdata/1.0.1-el9/status.txt"))
+        .exits(status(None, true), 1, NO_PASSWORD)
+        .answer(status(Some("sshd"), false), include_str!("../testdata/1.0.1-el9/jail-sshd.txt"));
+    let (_, data) = call(&host, json!({"alias": "web"})).unwrap();
+    assert_eq!(
+        data["jails"][0],
+        json!({
+            "name": "sshd", "currently_failed": 0, "total_failed": 3, "currently_banned": 1, "total_banned": 1,
+            "banned": ["10.102.1.11"], "files": [], "journal_matches": "_SYSTEMD_UNIT=sshd.service + _COMM=sshd",
+        })
+    );
+}

@@ -16,6 +16,7 @@ const NO_PERMISSION: &str = include_str!("../../testdata/services/docker-no-perm
 const NO_DAEMON: &str = include_str!("../../testdata/services/docker-no-daemon.err");
 const USER_UNITS: &str = include_str!("../../testdata/services/systemctl-user-252.txt");
 const NO_MANAGER: &str = include_str!("../../testdata/services/systemctl-user-no-manager.err");
+const CENTOS: &str = include_str!("../../testdata/elsewhere/systemctl-centos-7.7.txt");
 const PODMAN: &str = include_str!("../../testdata/services/podman-4.3.1.txt");
 const ROOTLESS: &str = include_str!("../../testdata/services/podman-4.3.1-rootless.txt");
 const EMULATED: &str = include_str!("../../testdata/services/podman-docker-4.3.1.err");
@@ -180,6 +181,14 @@ fn a_login_without_a_user_manager_is_usual() {
     let host = full(DOCKERS[0]).answer(systemd::command(), systemd("Unknown option --user\n", 1));
     let (text, _) = call(&host, false);
     assert!(text.contains("\nsystemd of the login user: systemctl --user failed: Unknown option --user\n"), "{text}");
+}
+
+#[test]
+fn units_with_blanks_and_dots_before_them_are_told() {
+    let host = bare().answer(systemd::command(), format!("{CENTOS}==> user\n{NO_MANAGER}==> 1\n"));
+    let (text, data) = call(&host, false);
+    assert!(text.contains("\nsystemd: 4 services run\n  running: chronyd, crond, docker, sshd\n"), "{text}");
+    assert_eq!(data["systemd"]["total"], 5, "those four, and one that did its work and ended");
 }
 
 #[test]
