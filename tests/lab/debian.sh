@@ -1,7 +1,7 @@
 # A Debian host as many are: systemd, journald, sshd, sudo, cron, nginx, fail2ban, PM2, a Docker engine and Podman. $1 is where it is built.
 set -eu
 root=$1
-mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,openssh-server,fail2ban,procps,iproute2,nftables,iptables,python3-systemd,curl,sudo,cron,nginx-light,docker.io,podman,nodejs,ca-certificates,busybox-static bookworm "$root"
+mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,openssh-server,fail2ban,procps,iproute2,nftables,iptables,python3-systemd,curl,sudo,cron,nginx-light,docker.io,podman,uidmap,nodejs,ca-certificates,busybox-static bookworm "$root"
 echo lab-debian >"$root/etc/hostname"
 printf '127.0.0.1 localhost lab-debian\n' >"$root/etc/hosts"
 

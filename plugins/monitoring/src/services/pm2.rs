@@ -83,6 +83,11 @@ pub fn read(finished: &Finished) -> Part<App> {
     Part { state, reason, total: apps.len(), items: apps }
 }
 
+/// How often, in words.
+pub fn restarted(restarts: u64) -> String {
+    if restarts == 1 { "1 restart".to_owned() } else { format!("{restarts} restarts") }
+}
+
 fn listed(users: &BTreeSet<&str>) -> String {
     users.iter().copied().collect::<Vec<_>>().join(", ")
 }
@@ -93,7 +98,7 @@ impl Item for App {
         let of = user.as_deref().map(|user| format!(" of {user}")).unwrap_or_default();
         let fine = ["online", "stopped", "launching", "stopping", "one-launch-status"];
         (!fine.contains(&status.as_str())).then(|| {
-            let restarts = restarts.map(|count| format!(" after {count} restarts")).unwrap_or_default();
+            let restarts = restarts.map(|restarts| format!(" after {}", restarted(restarts))).unwrap_or_default();
             format!("PM2 app {name}{of} is {status}{restarts}")
         })
     }

@@ -1,5 +1,6 @@
 //! The lines that a person wants to read of `get_services_status`: what is wrong, then each manager.
 
+use super::pm2::restarted;
 use super::{App, Container, Part, Services, State};
 use crate::report::{duration, size};
 
@@ -107,7 +108,7 @@ fn app(app: &App) -> String {
         line.push_str(&format!(" for {}", duration(seconds)));
     }
     if let Some(restarts) = app.restarts {
-        line.push_str(&format!(", {restarts} restarts"));
+        line.push_str(&format!(", {}", restarted(restarts)));
     }
     if app.status == "online"
         && let (Some(memory), Some(cpu)) = (app.memory_bytes, app.cpu_percent)
