@@ -270,10 +270,7 @@ impl Files for Remote {
     }
 
     async fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        self.step("make the directory", path, async |client| {
-            client.make_dir(path, mode).await
-        })
-        .await
+        self.step("make the directory", path, async |client| client.make_dir(path, mode).await).await
     }
 
     async fn open(&self, path: &Path, _: &Meta) -> Result<RemoteFile, FileError> {

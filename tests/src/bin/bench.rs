@@ -6,8 +6,7 @@ use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
 
 /// What can be measured, by the name that selects it.
-const GROUPS: [&str; 10] =
-    ["start", "bridge", "exec", "far", "fleet", "transfer", "beside", "queue", "plugin", "size"];
+const GROUPS: [&str; 10] = ["start", "bridge", "exec", "far", "fleet", "transfer", "beside", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
