@@ -35,6 +35,7 @@ mod daemon;
 mod detached;
 mod handshake;
 mod plugins;
+mod spawn;
 mod http;
 mod api;
 mod readme_plugin;
