@@ -4,8 +4,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use orchestrator_tests::sshd::Options;
+use orchestrator_tests::wait;
 use serde_json::{Value, json};
 
 use crate::support::{Rig, repository};
@@ -92,6 +93,56 @@ async fn a_file_that_only_root_may_read_is_read_through_sudo() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Nothing on this machine has the path in its command line.
+fn nobody_follows(path: &std::path::Path) -> Result<()> {
+    let found = wait::processes_with(&path.display().to_string());
+    ensure!(found.is_empty(), "somebody still follows {}: {found:?}", path.display());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_is_told_while_its_file_is_followed_and_nobody_follows_afterwards() -> Result<()> {
+    let rig = rig(vec![]).await?;
+    let path = rig.place.root().join("followed.log");
+    fs::write(&path, "older\nold\n")?;
+    let told = async |token: &str, text: &str| {
+        let is_it = |note: &Value| {
+            note["params"]["progressToken"] == token
+                && note["params"]["message"].as_str().is_some_and(|message| message.contains(text))
+        };
+        rig.client.notification(is_it).await
+    };
+    let append = |line: &str| {
+        let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+        std::io::Write::write_all(&mut file, line.as_bytes())
+    };
+
+    // One ends when its time is over, the other when it is cancelled long before.
+    let arguments = tail(&path, &[("lines", json!(1)), ("follow", json!(4))]);
+    let short = rig.client.begin_call_with_token("tail_file", arguments, "short").await?;
+    told("short", "1 line: old").await?;
+    append("new\u{1b}[2J\n")?;
+    let note = told("short", "new\\x1b[2J").await?;
+    assert_eq!(note["params"]["total"], 4.0, "{note:#}");
+    let result = rig.client.finish_call("tail_file", short).await?.ok()?;
+    assert_eq!(result.structured["lines"], json!(["old", "new\\x1b[2J"]));
+    ensure!(result.text.contains("followed for 4 s"), "{}", result.text);
+    nobody_follows(&path)?;
+
+    let arguments = tail(&path, &[("lines", json!(1)), ("follow", json!(60))]);
+    let long = rig.client.begin_call_with_token("tail_file", arguments, "long").await?;
+    told("long", "new").await?;
+    append("newest\n")?;
+    told("long", "1 line: newest").await?;
+    rig.client.cancel(long.id).await?;
+    let jobs = rig.client.call("task_history", json!({"tool": "tail_file", "limit": 1})).await?.ok()?;
+    let id = jobs.structured["jobs"][0]["id"].clone();
+    let job = rig.client.call("task_wait", json!({"id": id, "timeout": 50})).await?.structured;
+    assert_eq!(job["result"]["lines"], json!(["new\\x1b[2J", "newest"]), "{job:#}");
+    ensure!(job["result"]["notes"][0].as_str().is_some_and(|note| note.contains("was cancelled after")), "{job:#}");
+    nobody_follows(&path)
 }
 
 #[tokio::test]
