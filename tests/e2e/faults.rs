@@ -11,6 +11,7 @@ use orchestrator_tests::sshd::Options;
 use serde_json::json;
 
 use crate::support::{Rig, Sleep, exec_arguments, with_embedded};
+use crate::transfer::read_tree;
 
 fn resident_kib(client: &Client) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.pid()))?;
@@ -55,12 +56,38 @@ async fn new_keys_in_the_middle_of_a_command_cost_no_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_tiny_window_lets_everything_through_in_the_end() -> Result<()> {
-    let (client, _server, _place) = with_embedded(Faults { window: Some(1_000), ..Faults::default() }).await?;
-    let input = "x".repeat(200_000);
-    let result =
-        client.call("task_exec", exec_arguments("wc -c", json!({"stdin": input, "timeout": 120}))).await?.ok()?;
-    assert_eq!(result.str("stdout").trim(), "200000");
+async fn new_keys_in_the_middle_of_a_transfer_cost_no_byte() -> Result<()> {
+    let options =
+        Options { config: ["RekeyLimit 1M", "LogLevel DEBUG1"].map(str::to_owned).to_vec(), ..Options::default() };
+    let rig = Rig::with(options, |launch| launch).await?;
+    let [local, remote, back] = ["local", "remote", "back"].map(|name| rig.place.root().join(name));
+    std::fs::create_dir(&local)?;
+    std::fs::write(local.join("big"), (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>())?;
+    for number in 0..300_u32 {
+        std::fs::write(local.join(number.to_string()), number.to_le_bytes().repeat(2000))?;
+    }
+    for (direction, here) in [("upload", &local), ("download", &back)] {
+        let arguments = json!({"alias": "box", "direction": direction, "local": here, "remote": remote});
+        rig.client.call("task_transfer", arguments).await?.ok()?;
+    }
+    assert!(read_tree(&back)? == read_tree(&local)?);
+    let exchanges = rig.sshd.log().matches("SSH2_MSG_KEXINIT sent").count();
+    assert!(exchanges > 10, "{exchanges} exchanges of keys");
+    Ok(())
+}
+
+/// One byte less than the protocol's largest (RFC 4254, 5.2), and made larger by each answer nevertheless.
+const ENDLESS: u32 = u32::MAX - 1;
+
+#[tokio::test]
+async fn a_window_that_is_tiny_or_without_end_lets_everything_through_in_the_end() -> Result<()> {
+    for window in [1_000, ENDLESS] {
+        let (client, _server, _place) = with_embedded(Faults { window: Some(window), ..Faults::default() }).await?;
+        let input = "x".repeat(200_000);
+        let slow = exec_arguments("sleep 1; wc -c", json!({"stdin": input, "timeout": 120}));
+        let result = client.call("task_exec", slow).await?.ok()?;
+        assert_eq!(result.str("stdout").trim(), "200000", "{window}");
+    }
     Ok(())
 }
 

@@ -149,6 +149,28 @@ async fn they_do_through_a_server_that_answers_out_of_order_and_reads_too_little
 }
 
 #[tokio::test]
+async fn a_directory_of_many_names_is_listed_whole_by_every_server() -> Result<()> {
+    let odd = env!("CARGO_BIN_EXE_odd-sftp");
+    for server in ["internal-sftp", "/usr/lib/openssh/sftp-server", odd] {
+        let options = Options { config: vec![format!("Subsystem sftp {server}")], ..Options::default() };
+        let rig = Rig::with(options, |launch| launch).await?;
+        let (local, remote) = (rig.place.root().join("local"), rig.place.root().join("remote"));
+        // An answer holds a hundred names.
+        for folder in ["empty", "one", "many"] {
+            fs::create_dir_all(remote.join(folder))?;
+        }
+        fs::write(remote.join("one/file"), "1")?;
+        for number in 0..730 {
+            fs::write(remote.join("many").join(number.to_string()), number.to_string())?;
+        }
+        let done = copy(&rig, "download", &local, &remote, json!({})).await?.ok()?;
+        assert_eq!(number(&done, "files"), 731, "{server}: {}", done.text);
+        assert!(read_tree(&local)? == read_tree(&remote)?, "{server}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_tree_goes_from_server_to_server() -> Result<()> {
     let rig = Rig::start().await?;
     let mut other = rig.server("other");

@@ -145,6 +145,40 @@ async fn a_connection_that_breaks_in_the_middle_costs_nothing_but_time() -> Resu
 }
 
 #[tokio::test]
+async fn what_changes_while_it_is_copied_is_read_again_and_what_vanishes_is_said() -> Result<()> {
+    let (rig, _far) = far_away().await?;
+    for direction in ["upload", "download"] {
+        let root = rig.place.root().join(direction);
+        let (local, remote) = (root.join("local"), root.join("remote"));
+        let (source, target) = if direction == "upload" { (&local, &remote) } else { (&remote, &local) };
+        fs::create_dir_all(source)?;
+        // Four of that size at a time: the last ones wait until the first is through.
+        for name in ["a", "b", "c", "d", "y", "z"] {
+            fs::write(source.join(name), content(20_000_000))?;
+        }
+        let pending = rig.client.begin_call("task_transfer", arguments(direction, &local, &remote)).await?;
+        wait::until("the first bytes", Duration::from_secs(60), || part_of(target).is_some_and(|(_, size)| size > 0))
+            .await?;
+        let mut changed = content(20_000_000);
+        changed.extend_from_slice(b"more");
+        for name in ["a", "b", "c", "d"] {
+            fs::write(source.join(name), &changed)?;
+        }
+        fs::remove_file(source.join("z"))?;
+        let done = rig.client.finish_call("task_transfer", pending).await?;
+        assert!(done.is_error && done.text.starts_with("1 failed:"), "{}", done.text);
+        assert!(done.text.contains("/z: there is no such file"), "{}", done.text);
+        for name in ["a", "b", "c", "d"] {
+            assert!(fs::read(target.join(name))? == changed, "{direction} of {name}: {}", done.text);
+        }
+        assert!(fs::read(target.join("y"))? == content(20_000_000), "{direction}");
+        assert!(!target.join("z").exists());
+        assert_eq!(leftovers(target)?, Vec::<PathBuf>::new());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cancelled_transfer_leaves_nothing_behind() -> Result<()> {
     let (rig, _far) = far_away().await?;
     for direction in ["upload", "download"] {

@@ -53,23 +53,9 @@ impl Servers {
             (Place::Server(source), Place::Here) => (Some(source), None),
             (Place::Here, Place::Server(target)) => (None, Some(target)),
         };
-        let act = async {
-            match (download, upload) {
-                (Some(source), Some(target)) => {
-                    let (source, target) = self.reach_both(call, source, target).await?;
-                    self.each(call, source, target, pairs, options).await
-                }
-                (Some(source), None) => {
-                    let source = self.reach(call, source).await?;
-                    self.each(call, source, self.here(), pairs, options).await
-                }
-                (None, Some(target)) => {
-                    let target = self.reach(call, target).await?;
-                    self.each(call, self.here(), target, pairs, options).await
-                }
-                (None, None) => Ok(Vec::new()),
-            }
-        };
+        let (servers, through) = (self.clone(), call.clone());
+        let ends = (download.cloned(), upload.cloned());
+        let act = self.parts().bulk.run(async move { servers.copy(&through, ends, pairs, options).await });
         let act = async {
             match upload {
                 Some(target) => self.audited(call, Some(target), "upload", Some(what.clone()), act, failures).await,
@@ -79,6 +65,30 @@ impl Servers {
         match download {
             Some(source) => self.audited(call, Some(source), "download", Some(what.clone()), act, failures).await,
             None => act.await,
+        }
+    }
+
+    async fn copy(
+        &self,
+        call: &Call,
+        (source, target): (Option<String>, Option<String>),
+        pairs: Vec<Pair>,
+        options: Options,
+    ) -> Result<Outcomes, Problem> {
+        match (source, target) {
+            (Some(source), Some(target)) => {
+                let (source, target) = self.reach_both(call, &source, &target).await?;
+                self.each(call, source, target, pairs, options).await
+            }
+            (Some(source), None) => {
+                let source = self.reach(call, &source).await?;
+                self.each(call, source, self.here(), pairs, options).await
+            }
+            (None, Some(target)) => {
+                let target = self.reach(call, &target).await?;
+                self.each(call, self.here(), target, pairs, options).await
+            }
+            (None, None) => Ok(Vec::new()),
         }
     }
 

@@ -3,6 +3,7 @@
 //! An alias is resolved once, the audit line is written, the deadline and the cancel token are obeyed.
 //! Not how a server is reached: that is the wire's business.
 
+mod bulk;
 mod command;
 mod detached;
 mod excerpt;

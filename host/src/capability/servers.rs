@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use super::bulk::Bulk;
 use super::command::{Buffer, Watched, Wire};
 use super::{Argv, Captured, Finished, OutputSink, Shell};
 use crate::audit::{Audit, Entry};
@@ -50,11 +51,12 @@ pub(super) struct Parts {
     audit: Audit,
     /// What all transfers of the process share.
     pub(super) commons: Commons,
+    pub(super) bulk: Bulk,
 }
 
 impl Servers {
     pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit, commons: Commons) -> Self {
-        Servers(Arc::new(Parts { inventory, vault, pool, audit, commons }))
+        Servers(Arc::new(Parts { inventory, vault, pool, audit, commons, bulk: Bulk::default() }))
     }
 
     /// Every server, sorted by alias.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -75,8 +76,11 @@ pub trait Files: Send + Sync + 'static {
     /// The most bytes that one read or write takes.
     fn chunk(&self) -> u32;
 
-    /// How many files may be open at once.
+    /// How many files may be open at once. One that fits into a block is open here no longer than a step takes.
     fn max_open(&self) -> usize;
+
+    /// How long it takes to ask something that costs no time to answer.
+    fn round_trip(&self) -> Duration;
 
     /// A path as a user writes it, from the root. `~` is the home directory.
     fn absolute(&self, path: &str) -> impl Future<Output = Result<PathBuf, FileError>> + Send;

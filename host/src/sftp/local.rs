@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -16,8 +17,9 @@ use crate::config::expand_home;
 
 /// As much as SFTP servers take at once.
 const CHUNK: u32 = 255 << 10;
-/// Far below the usual limit of 1024 open files per process, which connections need, too.
-const MAX_OPEN: usize = 256;
+/// A large file takes several places (`steps`), and a small one is open for no longer than it takes to read or write it: far
+/// fewer are open than the usual limit of 1024 per process, which connections need, too.
+const MAX_OPEN: usize = 1024;
 
 /// This machine.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +136,10 @@ impl Files for Local {
         MAX_OPEN
     }
 
+    fn round_trip(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn absolute(&self, path: &str) -> Result<PathBuf, FileError> {
         let path = expand_home(path);
         if path.is_absolute() {
@@ -191,8 +197,12 @@ impl Files for Local {
     async fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
         self.blocking("make the directory", path, move |path| {
             fs::DirBuilder::new().mode(mode).create(path)?;
-            // The process's umask has taken some bits away.
-            fs::set_permissions(path, Permissions::from_mode(mode))
+            let found = fs::symlink_metadata(path)?.mode();
+            if found & 0o777 == mode & 0o777 {
+                return Ok(());
+            }
+            // The process's umask has taken some bits away. The group that it has from its parent stays.
+            fs::set_permissions(path, Permissions::from_mode(found & 0o7000 | mode))
         })
         .await
     }

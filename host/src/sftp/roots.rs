@@ -5,8 +5,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use futures::future::{join, join_all};
+
 use super::error::{Cause, FileError};
-use super::files::Files;
+use super::files::{Files, Meta};
 
 /// What the operator allows.
 #[derive(Clone, Debug, Default)]
@@ -17,19 +19,38 @@ pub struct Roots {
     pub ours: PathBuf,
 }
 
-/// Resolves symbolic links in what is there of a path; the rest of it is still to be made.
-pub async fn resolve<F: Files>(files: &F, path: &Path) -> Result<PathBuf, FileError> {
-    for ancestor in path.ancestors() {
-        if files.meta(ancestor, true).await?.is_none() {
-            continue;
-        }
-        let real = files.real_path(ancestor).await?;
+/// Where a path leads.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Without symbolic links as far as it is there.
+    pub path: PathBuf,
+    /// What stands there: a link only where that leads nowhere.
+    pub there: Option<Meta>,
+    /// The directories on the way that are still to be made, the outermost first.
+    pub missing: Vec<PathBuf>,
+}
+
+/// Resolves symbolic links in what is there of a path; the rest of it is still to be made. Asks for everything at once: over a
+/// long line, that is what counts.
+pub async fn resolve<F: Files>(files: &F, path: &Path) -> Result<Resolved, FileError> {
+    let looks = path.ancestors().map(async |at| (at, join(files.meta(at, true), files.real_path(at)).await));
+    let (looks, own) = join(join_all(looks), files.meta(path, false)).await;
+    for (ancestor, (there, real)) in looks {
+        let Some(there) = there? else { continue };
+        let real = real?;
         let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
         if rest.components().any(|part| part == Component::ParentDir) {
             let why = Cause::InTheWay("`..` behind a directory that does not exist leads nowhere");
             return Err(FileError::new(files.place(), "resolve", path, why));
         }
-        return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
+        if rest.as_os_str().is_empty() {
+            return Ok(Resolved { path: real, there: Some(there), missing: Vec::new() });
+        }
+        let path = real.join(rest);
+        let parents = path.ancestors().skip(1).take_while(|parent| **parent != real).map(Path::to_owned);
+        let mut missing: Vec<PathBuf> = parents.collect();
+        missing.reverse();
+        return Ok(Resolved { path, there: own?, missing });
     }
     Err(FileError::new(files.place(), "resolve", path, Cause::NotFound))
 }
@@ -44,9 +65,9 @@ impl Roots {
         if self.allowed.is_empty() {
             return Ok(());
         }
-        for root in &self.allowed {
+        let real = join_all(self.allowed.iter().map(|root| files.real_path(root))).await;
+        for (root, real) in self.allowed.iter().zip(real) {
             // A root may be a link, or not be there at all.
-            let real = files.real_path(root).await;
             if path.starts_with(root) && real.is_err() || real.is_ok_and(|real| path.starts_with(real)) {
                 return Ok(());
             }
@@ -63,6 +84,7 @@ impl Roots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sftp::files::Kind;
     use crate::sftp::local::Local;
 
     #[tokio::test]
@@ -84,11 +106,31 @@ mod tests {
             ("inside", "inside", false),
             ("data/orchestrator.redb", "data/orchestrator.redb", false),
         ] {
-            let resolved = resolve(&local, &base.join(path)).await.unwrap();
+            let resolved = resolve(&local, &base.join(path)).await.unwrap().path;
             assert_eq!(resolved, base.join(real), "{path}");
             assert_eq!(roots.check(&local, &resolved).await.is_ok(), allowed, "{path}");
         }
         resolve(&local, &base.join("in/none/../../out")).await.unwrap_err();
         Roots::default().check(&local, Path::new("/etc/passwd")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_on_the_way_is_known() {
+        let local = Local::default();
+        let place = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(place.path()).unwrap();
+        std::fs::write(base.join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("nowhere", base.join("dangling")).unwrap();
+        for (path, there, missing) in [
+            ("file", Some(Kind::File), vec![]),
+            ("new", None, vec![]),
+            ("a/b/new", None, vec!["a", "a/b"]),
+            ("dangling", Some(Kind::Link), vec![]),
+        ] {
+            let resolved = resolve(&local, &base.join(path)).await.unwrap();
+            assert_eq!(resolved.there.map(|there| there.kind), there, "{path}");
+            let missing: Vec<PathBuf> = missing.iter().map(|path| base.join(path)).collect();
+            assert_eq!(resolved.missing, missing, "{path}");
+        }
     }
 }

@@ -113,6 +113,17 @@ impl Session {
         Ok(answer)
     }
 
+    /// Sends a request whose answer tells nothing that anybody would want to know.
+    pub async fn tell(&self, make: impl FnOnce(u32) -> Frame) -> Result<(), Cause> {
+        let id = {
+            let mut state = self.shared.lock();
+            state.next = state.next.wrapping_add(1);
+            state.next
+        };
+        let sent = self.watched(Instant::now(), self.outgoing.send(make(id).finish())).await?;
+        sent.map_err(|_| self.ended().unwrap_or_else(|| Cause::Lost(String::new())))
+    }
+
     /// Sends requests in one piece and waits for their answers. Requests that are sent by themselves, even from futures that
     /// are polled one after the other, may overtake each other while the server keeps us waiting.
     pub async fn ask_in_order<const N: usize>(

@@ -21,10 +21,10 @@ const AT_ONCE: usize = 32;
 /// A file takes one place for so much of it, so that only a few large ones are moved at the same time.
 const PLACE_SIZE: u64 = 64 << 10;
 
-/// Does everything. `top` is what stands at the source itself.
+/// Does everything. `top` is what stands at the source itself, `there` what stands at the target.
 pub async fn all<S: Files, T: Files>(
     transfer: &Transfer<S, T>,
-    top: Meta,
+    (top, there): (Meta, Option<Meta>),
     glob: Option<&Glob>,
 ) -> Result<Outcome, FileError> {
     let mut outcome = Outcome::default();
@@ -34,10 +34,9 @@ pub async fn all<S: Files, T: Files>(
             let nothing = Cause::Pattern("nothing matches".to_owned());
             return Err(FileError::new(transfer.source.place(), "find", &transfer.source_root, nothing));
         }
-        plan(transfer, tree, &top, &mut outcome).await?
+        plan(transfer, tree, (top, there), &mut outcome).await?
     } else {
         let mut plan = Plan::default();
-        let there = transfer.target.meta(&transfer.target_root, false).await?;
         plan.add(Path::new(""), top, there, rules(transfer));
         plan
     };
@@ -87,7 +86,7 @@ async fn list<S: Files, T: Files>(transfer: &Transfer<S, T>, glob: Option<&Glob>
 async fn plan<S: Files, T: Files>(
     transfer: &Transfer<S, T>,
     tree: Tree,
-    top: &Meta,
+    (top, there): (Meta, Option<Meta>),
     outcome: &mut Outcome,
 ) -> Result<Plan, FileError> {
     let mut plan = Plan::default();
@@ -99,9 +98,8 @@ async fn plan<S: Files, T: Files>(
         let parent = path.parent().unwrap_or(Path::new("")).to_owned();
         children.entry(parent).or_default().push((path, meta));
     }
-    let there = transfer.target.meta(&transfer.target_root, true).await?;
     let exists = there.is_some();
-    let enter = plan.add(Path::new(""), top.clone(), there, rules(transfer));
+    let enter = plan.add(Path::new(""), top, there, rules(transfer));
     let mut level = if enter { vec![(PathBuf::new(), exists)] } else { Vec::new() };
     while !level.is_empty() {
         let listings = level.into_iter().map(async |(directory, exists)| {
@@ -196,14 +194,7 @@ async fn act<S: Files, T: Files>(
 
 /// The directories on the way to the target.
 async fn make_parents<S: Files, T: Files>(transfer: &Transfer<S, T>) -> Result<(), FileError> {
-    let mut missing = Vec::new();
-    for ancestor in transfer.target_root.ancestors().skip(1) {
-        if transfer.target.meta(ancestor, true).await?.is_some() {
-            break;
-        }
-        missing.push(ancestor);
-    }
-    for directory in missing.into_iter().rev() {
+    for directory in &transfer.missing {
         make_directory(transfer, directory, 0o755).await?;
     }
     Ok(())

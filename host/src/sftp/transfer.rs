@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::join;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Cause, FileError};
@@ -13,7 +14,7 @@ use super::files::{Files, Kind, Meta};
 use super::globs::{Glob, is_glob};
 use super::local::Local;
 use super::meter::Meter;
-use super::roots::{self, Roots};
+use super::roots::{self, Resolved, Roots};
 use super::steps;
 use super::temp::{Claims, Tag};
 use super::window::Window;
@@ -118,6 +119,8 @@ pub struct Transfer<S: Files, T: Files> {
     pub target: Arc<T>,
     pub source_root: PathBuf,
     pub target_root: PathBuf,
+    /// The directories on the way to the target that are still to be made.
+    pub missing: Vec<PathBuf>,
     pub options: Options,
     pub tag: Tag,
     pub claims: Claims,
@@ -144,27 +147,29 @@ pub async fn run<S: Files, T: Files>(
     let started = Instant::now();
     let cancelled = || FileError::new(None, "go on", Path::new(""), Cause::Cancelled);
     let prepare = prepare(&*source, from, &*target, to, options, &commons.roots);
-    let Ends { source_root, target_root, top, glob } = tokio::select! {
+    let Ends { source_root, target: Resolved { path: target_root, there, missing }, top, glob } = tokio::select! {
         prepared = prepare => prepared?,
         () = cancel.cancelled() => return Err(cancelled()),
     };
+    let window = Window::new(source.round_trip().max(target.round_trip()));
     let transfer = Transfer {
         source,
         target,
         source_root,
         target_root,
+        missing,
         options,
         tag: commons.tag.clone(),
         claims: commons.claims.clone(),
         roots: commons.roots.clone(),
-        window: Window::new(),
+        window,
         unfinished: Unfinished::default(),
         meter,
         moved: AtomicU64::new(0),
         spared: AtomicU64::new(0),
     };
     let done = tokio::select! {
-        done = steps::all(&transfer, top, glob.as_ref()) => done,
+        done = steps::all(&transfer, (top, there), glob.as_ref()) => done,
         () = cancel.cancelled() => Err(cancelled()),
     };
     transfer.clean_up().await;
@@ -178,7 +183,7 @@ pub async fn run<S: Files, T: Files>(
 /// What both ends turned out to be.
 struct Ends {
     source_root: PathBuf,
-    target_root: PathBuf,
+    target: Resolved,
     /// What stands at the source.
     top: Meta,
     glob: Option<Glob>,
@@ -193,8 +198,39 @@ async fn prepare<S: Files, T: Files>(
     options: Options,
     roots: &Roots,
 ) -> Result<Ends, FileError> {
+    let resolve = async |to: &str| {
+        let wanted = target.absolute(to).await?;
+        let resolved = roots::resolve(target, &wanted).await?;
+        Ok::<_, FileError>((wanted, resolved))
+    };
+    let (found, resolved) = join(find(source, from, options), resolve(to)).await;
+    let Found { path, top, real: source_root, glob } = found?;
+    roots.check(source, &source_root).await?;
+    let (wanted, mut target_end) = resolved?;
+    // As cp and scp do: a file goes into a directory that is there, under its own name. A directory becomes the target.
+    if top.kind == Kind::File
+        && let Some(name) = path.file_name()
+        && (to.ends_with('/') || target_end.there.as_ref().is_some_and(|there| there.kind == Kind::Dir))
+    {
+        target_end = roots::resolve(target, &wanted.join(name)).await?;
+    }
+    roots.check(target, &target_end.path).await?;
+    Ok(Ends { source_root, target: target_end, top, glob })
+}
+
+/// What a user's name for the source stands for.
+struct Found {
+    path: PathBuf,
+    top: Meta,
+    real: PathBuf,
+    glob: Option<Glob>,
+}
+
+async fn find<S: Files>(source: &S, from: &str, options: Options) -> Result<Found, FileError> {
+    let look = async |path: &Path| join(source.meta(path, true), source.real_path(path)).await;
     let mut path = source.absolute(from).await?;
-    let mut found = source.meta(&path, true).await?;
+    let (found, mut real) = look(&path).await;
+    let mut found = found?;
     let mut glob = None;
     // A name that is there is meant, whatever letters are in it.
     if found.is_none() && options.globs && is_glob(from) {
@@ -202,7 +238,8 @@ async fn prepare<S: Files, T: Files>(
             FileError::new(source.place(), "read the pattern", Path::new(from), Cause::Pattern(error))
         })?;
         path = source.absolute(&pattern.fixed).await?;
-        found = source.meta(&path, true).await?;
+        let (fixed, real_fixed) = look(&path).await;
+        (found, real) = (fixed?, real_fixed);
         glob = Some(pattern);
     }
     let top = found.ok_or_else(|| FileError::new(source.place(), "find", &path, Cause::NotFound))?;
@@ -210,19 +247,7 @@ async fn prepare<S: Files, T: Files>(
         let why = if glob.is_some() { "it is no directory to search in" } else { "it is a device, FIFO or socket" };
         return Err(FileError::new(source.place(), "copy", &path, Cause::InTheWay(why)));
     }
-    let source_root = source.real_path(&path).await?;
-    roots.check(source, &source_root).await?;
-    let mut wanted = target.absolute(to).await?;
-    // As cp and scp do: a file goes into a directory that is there, under its own name. A directory becomes the target.
-    if top.kind == Kind::File
-        && let Some(name) = path.file_name()
-        && (to.ends_with('/') || target.meta(&wanted, true).await?.is_some_and(|there| there.kind == Kind::Dir))
-    {
-        wanted.push(name);
-    }
-    let target_root = roots::resolve(target, &wanted).await?;
-    roots.check(target, &target_root).await?;
-    Ok(Ends { source_root, target_root, top, glob })
+    Ok(Found { path, top, real: real?, glob })
 }
 
 /// `root` itself for the empty path: joining that would add a slash.

@@ -10,8 +10,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The semaphore counts in units of this many bytes.
 const UNIT: u64 = 1 << 10;
-/// In bytes. At the beginning; what small files are measured in, too.
+/// In bytes, at the beginning: on loopback, and for each second of the round trip. What small files are measured in, too.
 const START: u64 = 3 * (255 << 10);
+const START_PER_SECOND: f64 = 100e6;
 const MIN: u64 = 512 << 10;
 /// Enough for 100 MB/s at 150 ms, and a bound for our memory.
 const MAX: u64 = 16 << 20;
@@ -51,10 +52,12 @@ fn units(bytes: u64) -> u32 {
 }
 
 impl Window {
-    pub fn new() -> Self {
+    /// For a line of that length.
+    pub fn new(round_trip: Duration) -> Self {
+        let size = START.max((round_trip.as_secs_f64() * START_PER_SECOND) as u64).min(MAX);
         Window {
-            permits: Semaphore::new(units(START) as usize),
-            state: Mutex::new(State { size: START, base: None, excess: 0 }),
+            permits: Semaphore::new(units(size) as usize),
+            state: Mutex::new(State { size, base: None, excess: 0 }),
         }
     }
 
@@ -124,13 +127,13 @@ mod tests {
     #[tokio::test]
     async fn a_long_line_gets_a_large_window_and_a_short_one_does_not() {
         let ms = Duration::from_millis;
-        let far = Window::new();
+        let far = Window::new(ms(50));
         for _ in 0..200 {
             far.learn(BLOCK, ms(50));
         }
         assert!(far.size() > 8 << 20 && far.size() <= MAX, "{}", far.size());
         // A slow server behind a fast line: what is sent more only waits longer.
-        let near = Window::new();
+        let near = Window::new(Duration::ZERO);
         near.learn(BLOCK, ms(1));
         for _ in 0..200 {
             let time = ms(1).mul_f64(near.size() as f64 / BLOCK as f64);
@@ -142,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn what_shrinks_while_it_is_used_up_shrinks_when_it_comes_back() {
         let ms = Duration::from_millis;
-        let window = Window::new();
+        let window = Window::new(Duration::ZERO);
         for _ in 0..20 {
             window.learn(BLOCK, ms(10));
         }

@@ -10,6 +10,8 @@ pub mod bridge;
 pub mod exec;
 /// Files through the program and through others.
 pub mod transfer;
+/// A command while a big file moves.
+pub mod beside;
 /// Many commands at once, many servers, cold connections, large outputs.
 pub mod fleet;
 /// Programs that people copy files with today.

@@ -24,9 +24,9 @@ use crate::sshd::Sshd;
 use super::exec::add;
 use super::others::Other;
 use super::size::{peak_mb, reset_peak};
-use super::{Figure, compiled, spread};
+use super::{Figure, compiled};
 
-const BIG: usize = 512 << 20;
+pub(super) const BIG: usize = 512 << 20;
 const SMALL_FILES: usize = 2000;
 const SMALL: usize = 4 << 10;
 /// Of each, in turns; the best of each counts, since noise only ever adds.
@@ -40,11 +40,11 @@ pub(super) struct Bench {
     pub(super) sshd: Sshd,
     place: Place,
     files: TempDir,
-    program: Client,
+    pub(super) program: Client,
 }
 
 impl Bench {
-    async fn start() -> Result<(Bench, TempDir)> {
+    pub(super) async fn start() -> Result<(Bench, TempDir)> {
         let sshd = Sshd::start().await?;
         let place = Place::new()?;
         let program = Launch::new(&place).start().await?;
@@ -55,11 +55,11 @@ impl Bench {
         Ok((Bench { sshd, place, files, program }, known))
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
-    fn clear(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn clear(&self, name: &str) -> Result<PathBuf> {
         let path = self.at(name);
         if path.is_dir() {
             fs::remove_dir_all(&path)?;
@@ -69,7 +69,7 @@ impl Bench {
         Ok(path)
     }
 
-    async fn ours(&self, direction: &str, local: &Path, remote: &Path) -> Result<Duration> {
+    pub(super) async fn ours(&self, direction: &str, local: &Path, remote: &Path) -> Result<Duration> {
         let started = Instant::now();
         let arguments = json!({"alias": "box", "direction": direction, "local": local, "remote": remote});
         let call = json!({"name": "task_transfer", "arguments": arguments});
@@ -111,7 +111,7 @@ impl Bench {
         Ok(std::iter::once("ssh".to_owned()).chain(words).collect::<Vec<_>>().join(" "))
     }
 
-    async fn sftp(&self, known: &Path, port: u16, order: &str) -> Result<Duration> {
+    pub(super) async fn sftp(&self, known: &Path, port: u16, order: &str) -> Result<Duration> {
         let mut command = self.openssh("sftp", known, port)?;
         command.args(["-b", "-"]).arg(format!("{}@127.0.0.1", self.sshd.user)).stdin(Stdio::piped());
         timed(command, order.as_bytes()).await
@@ -143,7 +143,7 @@ pub(super) async fn timed(mut command: Command, input: &[u8]) -> Result<Duration
     Ok(started.elapsed())
 }
 
-fn random_file(path: &Path, size: usize) -> Result<()> {
+pub(super) fn random_file(path: &Path, size: usize) -> Result<()> {
     let mut block = vec![0_u8; 1 << 20];
     rand::rng().fill(&mut block[..]);
     let mut file = fs::File::create(path)?;
@@ -265,7 +265,6 @@ pub async fn measure() -> Result<Vec<Figure>> {
         }
     }
     let peak = peak_mb(bench.program.pid())? - idle;
-    let (latency_idle, latency_busy) = latency(&bench, &big).await?;
     bench.program.close().await?;
     drop(bench.place);
     let (files, bytes) = (files_rate(SMALL_FILES), bytes_rate(BIG));
@@ -293,41 +292,9 @@ pub async fn measure() -> Result<Vec<Figure>> {
         Figure::new("processor time per GiB, by OpenSSH's sftp", cpu / cpu_of_sftp, "of its time")
             .target(1.0)
             .note(format!("{cpu:.2} s against {cpu_of_sftp:.2} s, up and down, without the servers")),
-        Figure::new("a command beside a transfer", latency_busy / latency_idle, "of idle")
-            .target(1.3)
-            .note(format!("median {latency_busy:.1} ms against {latency_idle:.1} ms")),
     ];
     figures.extend(others);
     Ok(figures)
-}
-
-/// The median of a command without anything beside it, and while a big file is moved, in milliseconds.
-async fn latency(bench: &Bench, big: &Path) -> Result<(f64, f64)> {
-    let one = async || {
-        let started = Instant::now();
-        bench.program.call("task_exec", json!({"alias": "box", "cmd": "true"})).await?.ok()?;
-        Ok::<_, anyhow::Error>(started.elapsed())
-    };
-    let mut idle = Vec::new();
-    for _ in 0..60 {
-        idle.push(one().await?);
-    }
-    let mut busy = Vec::new();
-    while busy.len() < 60 {
-        let copy = bench.clear("copy")?;
-        let moving = bench.ours("upload", big, &copy);
-        tokio::pin!(moving);
-        loop {
-            tokio::select! {
-                done = &mut moving => {
-                    done?;
-                    break;
-                }
-                time = one() => busy.push(time?),
-            }
-        }
-    }
-    Ok((spread(&idle).median, spread(&busy).median))
 }
 
 /// Round trips, with the names of their figures: a big file up and down, small files up and down.

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
 
 /// What can be measured, by the name that selects it.
-const GROUPS: [&str; 9] = ["start", "bridge", "exec", "far", "fleet", "transfer", "queue", "plugin", "size"];
+const GROUPS: [&str; 10] = ["start", "bridge", "exec", "far", "fleet", "transfer", "beside", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -50,6 +50,7 @@ async fn figures(names: &[String]) -> Result<Vec<Figure>> {
                 figures.extend(bench::transfer::measure_far().await?);
                 figures
             }
+            "beside" => bench::beside::measure().await?,
             "queue" => bench::queue::measure().await?,
             "plugin" => bench::plugin::measure().await?,
             _ => bench::size::measure().await?,
