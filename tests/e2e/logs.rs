@@ -9,7 +9,7 @@ use orchestrator_tests::sshd::Options;
 use orchestrator_tests::wait;
 use serde_json::{Value, json};
 
-use crate::support::{Rig, repository};
+use crate::support::{Rig, Sleep, repository};
 
 async fn rig(programs: Vec<(&'static str, String)>) -> Result<Rig> {
     Rig::with(Options { programs: Some(programs), ..Options::default() }, |launch| launch).await
@@ -143,6 +143,40 @@ async fn a_line_is_told_while_its_file_is_followed_and_nobody_follows_afterwards
     assert_eq!(job["result"]["lines"], json!(["new\\x1b[2J", "newest"]), "{job:#}");
     ensure!(job["result"]["notes"][0].as_str().is_some_and(|note| note.contains("was cancelled after")), "{job:#}");
     nobody_follows(&path)
+}
+
+#[tokio::test]
+async fn a_container_and_the_journal_are_followed_and_nothing_of_it_stays() -> Result<()> {
+    let (docker, journal) = (Sleep::new(), Sleep::new());
+    let entry = r#"{"MESSAGE":"fresh","PRIORITY":"6","_SYSTEMD_UNIT":"app.service"}"#;
+    let programs = vec![
+        (
+            "docker",
+            format!(
+                "case \"$2 $3\" in \"--tail=0 --\") ;; \"--follow --tail=100\") echo out; echo err >&2; exec {};; *) exit 9;; esac",
+                docker.command
+            ),
+        ),
+        ("podman", "exit 1".to_owned()),
+        ("journalctl", format!("[ \"$5\" = --reverse ] && exit; echo '{entry}'; exec {}", journal.command)),
+    ];
+    let rig = rig(programs).await?;
+    let arguments = json!({"alias": "box", "container": "web", "follow": 2});
+    let result = rig.client.call("get_docker_logs", arguments).await?.ok()?;
+    assert_eq!((&result.structured["stdout"], &result.structured["stderr"]), (&json!(["out"]), &json!(["err"])));
+    ensure!(result.text.contains("followed for 2 s"), "{}", result.text);
+    ensure!(!docker.is_running(), "docker still follows");
+
+    let pending =
+        rig.client.begin_call_with_token("get_journal_logs", json!({"alias": "box", "follow": 3}), "j").await?;
+    let is_it =
+        |note: &Value| note["params"]["message"].as_str().is_some_and(|text| text.ends_with("app.service: fresh"));
+    rig.client.notification(is_it).await?;
+    ensure!(journal.is_running(), "it was told of at the end only");
+    let result = rig.client.finish_call("get_journal_logs", pending).await?.ok()?;
+    assert_eq!(result.structured["entries"][0]["message"], "fresh");
+    ensure!(!journal.is_running(), "journalctl still follows");
+    Ok(())
 }
 
 #[tokio::test]

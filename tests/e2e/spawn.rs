@@ -38,13 +38,9 @@ fn up(sleep: &Sleep) -> Value {
     shell(&format!("echo up; exec {}", sleep.command))
 }
 
-fn is_running(sleep: &Sleep) -> bool {
-    !wait::processes_with(sleep.command.trim_start_matches("sleep ")).is_empty()
-}
-
 /// Nothing of the call is left on the server, and that at once: no call ends before its processes have.
 async fn is_gone_for_good(rig: &Rig, sleep: &Sleep) -> Result<()> {
-    ensure!(!is_running(sleep), "`{}` outlived its call", sleep.command);
+    ensure!(!sleep.is_running(), "`{}` outlived its call", sleep.command);
     let stats = rig.client.call("pool_stats", json!({})).await?.ok()?;
     let servers = stats.structured["servers"].as_array().context("no servers")?;
     let processes = servers.iter().find(|server| server["purpose"] == "processes").context("no connection")?;
@@ -142,7 +138,7 @@ async fn a_dropped_process_is_ended_while_the_call_goes_on() -> Result<()> {
     let steps = json!([{"op": "until", "text": "up\n"}, {"op": "drop"}, {"op": "sleep"}]);
     let call = rig.client.begin_call_with_token("guest_spawn", play(&[up(&sleep)], steps), "p").await?;
     rig.client.notification(|note| note["params"]["message"] == "step 2").await?;
-    ensure!(!is_running(&sleep), "the drop returned before the command had ended");
+    ensure!(!sleep.is_running(), "the drop returned before the command had ended");
     let history = rig.client.call("task_history", json!({"tool": "guest_spawn"})).await?.ok()?;
     assert_eq!(history.structured["jobs"][0]["status"], "running");
     rig.client.cancel(call.id).await?;

@@ -44,7 +44,7 @@ pub struct Arguments {
     /// How many.
     #[serde(default = "fifty")]
     pub lines: u32,
-    /// Only with this text.
+    /// With this text.
     pub grep: Option<String>,
     /// Seconds to wait.
     #[serde(default)]
@@ -115,9 +115,9 @@ fn tail_file(host: &dyn Host, arguments: Arguments) -> Result<Output<Tail>, Prob
 fn print(host: &dyn Host, arguments: &Arguments, sudo: bool) -> Result<Followed, Problem> {
     let (alias, command) = (&arguments.alias, command(arguments, sudo));
     if arguments.follow == 0 {
-        return Ok(Followed { finished: host.exec(alias, command)?, note: None, seconds: 0 });
+        return host.exec(alias, command).map(Followed::at_once);
     }
-    let asked = Asked { seconds: arguments.follow, preamble: 1, grep: arguments.grep.as_deref() };
+    let asked = Asked { seconds: arguments.follow, preamble: 1, grep: arguments.grep.as_deref(), says: follow::itself };
     follow::follow(host, alias, command, asked)
 }
 
@@ -206,7 +206,7 @@ fn read(arguments: &Arguments, printed: &Followed, sudo: bool) -> Result<(Tail, 
         (Some(grep), 0) => format!("no line with {grep:?}"),
         (Some(grep), _) => format!("last {number} with {grep:?}"),
     };
-    let followed = if *follow > 0 { format!(", followed for {} s", printed.seconds) } else { String::new() };
+    let followed = printed.about();
     let changed = modified.as_ref().map(|time| format!(", changed {time}")).unwrap_or_default();
     let tail = Tail { size_bytes, modified, sudo, lines: lines.lines, notes };
     Ok((tail, format!("{about}{followed}{changed}")))

@@ -95,12 +95,31 @@ fn end_it(process: &mut orchestrator_sdk::Process) -> Result<(), Problem> {
 }
 
 /// What is wanted of what a command prints.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub seconds: u32,
     /// Lines of standard output before those of the log.
     pub preamble: usize,
     pub grep: Option<&'a str>,
+    /// What a line of standard output says; nothing for one that is not of the log.
+    pub says: fn(&str) -> Option<String>,
+}
+
+impl Followed {
+    /// What a command that was not followed printed.
+    pub fn at_once(finished: Finished) -> Self {
+        Followed { finished, note: None, seconds: 0 }
+    }
+
+    /// How long it was followed, behind other words.
+    pub fn about(&self) -> String {
+        if self.seconds > 0 { format!(", followed for {} s", self.seconds) } else { String::new() }
+    }
+}
+
+/// For a log that is printed as it is.
+pub fn itself(line: &str) -> Option<String> {
+    Some(line.to_owned())
 }
 
 /// Reports new lines.
@@ -127,6 +146,7 @@ impl<'a> Telling<'a> {
         let skipped = self.skip.min(new.len());
         self.skip -= skipped;
         new.drain(..skipped);
+        let mut new: Vec<String> = new.iter().filter_map(|line| (self.asked.says)(line)).collect();
         new.extend(self.stderr.push(stderr));
         self.lines += new.len();
         new.retain(|line| shown::has(line, self.asked.grep));

@@ -87,3 +87,51 @@ fn a_command_that_ends_by_itself_is_explained_or_tried_as_root() {
     let packed = json!({"alias": "web", "filepath": "/var/log/f.gz", "follow": 2});
     assert_eq!(refused(&super::host(), "tail_file", packed).1, "follow");
 }
+
+#[test]
+fn both_streams_of_a_container_are_followed_on_the_engine_that_has_it() {
+    let given = json!({"alias": "web", "container": "db", "lines": 1, "follow": 5});
+    let arguments: docker::Arguments = from_value(given.clone()).unwrap();
+    let following = docker::following("podman", &arguments, 1);
+    assert_eq!(following.to_string(), "podman logs --follow --tail=1 -- db");
+    let host = host()
+        .exits(docker::command("docker", &arguments, 0), 127, "")
+        .answer(docker::command("podman", &arguments, 0), "")
+        .spawns(following, Script::new().stdout("GET /\n").stderr("warn\nred\n").silence());
+    let (text, data) = call(&host, "get_docker_logs", given).unwrap();
+    assert_eq!((&data["stdout"], &data["stderr"]), (&json!(["GET /"]), &json!(["warn", "red"])));
+    assert!(text.starts_with("--- stderr of container db on web, 2 lines, followed for 5 s (data"), "{text}");
+    let messages: Vec<_> = host.reports().into_iter().filter_map(|(_, _, message)| message).collect();
+    assert_eq!(messages, ["1 line: GET /", "2 lines: red"]);
+    assert_eq!(host.signals(), [Signal::Term]);
+}
+
+#[test]
+fn entries_of_the_journal_are_followed_as_whom_they_were_found() {
+    let given = json!({"alias": "web", "unit": "ssh", "lines": 1, "follow": 5});
+    let arguments: journal::Arguments = from_value(given.clone()).unwrap();
+    let refused = "No journal files were opened due to insufficient permissions.\n";
+    let following = journal::following(&arguments, true, true);
+    assert!(following.to_string().starts_with("sudo -n journalctl -o json --no-pager --all --follow --lines=1 "));
+    let one = r#"{"MESSAGE":"one","PRIORITY":"6","_SYSTEMD_UNIT":"ssh.service"}"#;
+    let two = r#"{"MESSAGE":"two","PRIORITY":"3","_SYSTEMD_UNIT":"ssh.service","_PID":"7"}"#;
+    let script = Script::new().stdout(format!("{one}\n")).stdout(format!("{two}\n")).silence();
+    let host = host()
+        .exits(journal::command(&arguments, true, false), 1, refused)
+        .answer(journal::command(&arguments, true, true), one)
+        .spawns(following, script);
+    let (text, data) = call(&host, "get_journal_logs", given).unwrap();
+    let messages: Vec<&Value> = data["entries"].as_array().unwrap().iter().map(|entry| &entry["message"]).collect();
+    assert_eq!((messages, &data["sudo"]), (vec![&json!("one"), &json!("two")], &json!(true)));
+    assert!(text.starts_with("--- journal of ssh on web, last 2 entries, followed for 5 s (data"), "{text}");
+    let told: Vec<_> = host.reports().into_iter().filter_map(|(_, _, message)| message).collect();
+    assert_eq!(told, ["1 line: info ssh.service: one", "1 line: err ssh.service[7]: two"]);
+    let wants = orchestrator_sdk::describe::<Logs>().wants;
+    for command in host.commands().into_iter().map(|(_, command)| command) {
+        let line: Vec<String> = std::iter::once(command.program).chain(command.args).collect();
+        let covers = |scope: &[String]| scope.split_last().is_some_and(|(_, leading)| line.starts_with(leading));
+        for capability in ["exec", "sudo"] {
+            assert!(wants.iter().any(|want| want.capability == capability && covers(&want.scope)), "{line:?}");
+        }
+    }
+}
