@@ -61,13 +61,18 @@ pub struct Printed {
     pub ended: bool,
 }
 
+/// A piece of output, at most [`PIECE`] bytes.
+type Piece = (Stream, Vec<u8>);
+
+/// How a process ended, or why it could not be watched to its end; nothing as long as it runs.
+type End = Option<Result<Finished, Problem>>;
+
 /// A command that runs. Dropping it has it stopped, by INT, TERM and KILL.
 pub struct Process {
     /// Bounded, so that a process waits for a reader that is slow.
-    output: mpsc::Receiver<(Stream, Vec<u8>)>,
+    output: mpsc::Receiver<Piece>,
     signals: mpsc::Sender<Signal>,
-    /// Nothing as long as it runs.
-    end: watch::Receiver<Option<Result<Finished, Problem>>>,
+    end: watch::Receiver<End>,
     stop: DropGuard,
 }
 
@@ -121,7 +126,7 @@ impl Servers {
 
 /// Passes on what is printed, but for the line by which the process says which one it is.
 struct Pipe {
-    taken: mpsc::Sender<(Stream, Vec<u8>)>,
+    taken: mpsc::Sender<Piece>,
     /// Whom to tell when it has come. Nobody waits for it when the call was cancelled meanwhile.
     begun: Option<oneshot::Sender<()>>,
     /// Until then.
@@ -311,7 +316,7 @@ mod tests {
         check(&[&noise, "mark 42\n"], &format!("{noise}mark 42\n"), None).await;
     }
 
-    fn process() -> (mpsc::Sender<(Stream, Vec<u8>)>, watch::Sender<Option<Result<Finished, Problem>>>, Process) {
+    fn process() -> (mpsc::Sender<Piece>, watch::Sender<End>, Process) {
         let (taken, output) = mpsc::channel(PIECES);
         let (signals, _) = mpsc::channel(1);
         let (tell, end) = watch::channel(None);
