@@ -43,8 +43,8 @@ stat $me || exit 1
 ours=$parent
 if [ -n "$4" ]; then
 p=$4
-# A process of this number that is not ours has it from one that has ended.
-if stat "$p" && [ "$parent" != "$ours" ]; then echo unknown; exit; fi
+# One that is not ours has its number from one that has ended; one that leads no group is not what sshd starts.
+if stat "$p" && { [ "$parent" != "$ours" ] || [ "$group" != "$p" ]; }; then echo unknown; exit; fi
 else
 exact=; late=; near=; n=0; m=0; l=0
 for p in /proc/[0-9]*; do
