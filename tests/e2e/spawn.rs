@@ -186,6 +186,18 @@ async fn a_cancelled_call_may_answer_with_what_it_has_read_and_leaves_no_process
 }
 
 #[tokio::test]
+async fn a_process_ends_with_the_program() -> Result<()> {
+    let rig = rig().await?;
+    let sleep = Sleep::new();
+    let steps = json!([{"op": "until", "text": "up\n"}, {"op": "read"}, {"op": "read"}]);
+    rig.client.begin_call_with_token("guest_spawn", play(&[up(&sleep)], steps), "p").await?;
+    rig.client.notification(|note| note["params"]["message"] == "step 1").await?;
+    rig.client.close().await?;
+    ensure!(!sleep.is_running(), "it outlived the program");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_process_past_its_time_is_ended_and_the_read_says_so_behind_all_output() -> Result<()> {
     let rig = rig().await?;
     let sleep = Sleep::new();
