@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Command, Finished, HttpRequest, HttpResponse, Problem};
+use crate::{Command, Finished, HttpRequest, HttpResponse, Problem, Process};
 
 /// A server of the inventory, without credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub trait Host {
 
     /// Runs up to 32 commands at the same time: about one round trip. The answers have the commands' order.
     fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>>;
+
+    /// Starts a command and returns when it was sent. It ends with the process or with the call, whichever is first.
+    fn spawn(&self, server: &str, command: Command) -> Result<Process, Problem>;
 
     /// Sends an HTTP request and waits for the answer, of whatever status.
     fn http_send(&self, request: HttpRequest) -> Result<HttpResponse, Problem>;

@@ -23,6 +23,7 @@ pub mod mock;
 mod output;
 mod plugin;
 mod problem;
+mod process;
 mod schema;
 /// The bindings to the contract, for a plugin that needs what the SDK has no words for.
 #[cfg(target_arch = "wasm32")]
@@ -35,6 +36,7 @@ pub use info::{Annotations, Execution, PluginInfo, ToolSpec, Want};
 pub use output::{Answer, Output};
 pub use plugin::{Description, NoArguments, Plugin, Tool, call, describe};
 pub use problem::Problem;
+pub use process::{Lines, Printed, Process, Signal};
 pub use {schemars, serde, serde_json};
 
 /// Everything that a plugin names, for `use orchestrator_sdk::prelude::*`.

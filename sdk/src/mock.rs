@@ -2,14 +2,21 @@
 //!
 //! It runs nothing and reaches nothing. A command that it was given no answer for is a problem that shows the command.
 
+mod script;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 use crate::http::HeaderValue;
 use crate::output::Answer;
-use crate::{Command, Finished, Host, HttpRequest, HttpResponse, Level, Plugin, Problem, Server};
+use crate::{Command, Finished, Host, HttpRequest, HttpResponse, Level, Plugin, Problem, Process, Server, Signal};
+
+pub use script::Script;
+
+use script::{Deeds, Scripted};
 
 /// A report of progress: done, total, message.
 pub type Reported = (f64, Option<f64>, Option<String>);
@@ -19,6 +26,8 @@ pub type Reported = (f64, Option<f64>, Option<String>);
 pub struct Mock {
     servers: Vec<Server>,
     answers: BTreeMap<String, Result<Finished, Problem>>,
+    scripts: BTreeMap<String, Script>,
+    deeds: Rc<RefCell<Deeds>>,
     responses: BTreeMap<String, Result<HttpResponse, Problem>>,
     settings: Map<String, Value>,
     kept: RefCell<BTreeMap<String, Vec<u8>>>,
@@ -64,6 +73,12 @@ impl Mock {
     /// The command does not run.
     pub fn fails(mut self, line: impl ToString, problem: Problem) -> Self {
         self.answers.insert(line.to_string(), Err(problem));
+        self
+    }
+
+    /// The command, when it is spawned, does this.
+    pub fn spawns(mut self, line: impl ToString, script: Script) -> Self {
+        self.scripts.insert(line.to_string(), script);
         self
     }
 
@@ -116,6 +131,16 @@ impl Mock {
         self.commands.borrow().clone()
     }
 
+    /// The signals that were sent to processes, in order.
+    pub fn signals(&self) -> Vec<Signal> {
+        self.deeds.borrow().signals.clone()
+    }
+
+    /// How many processes were ended by being dropped.
+    pub fn stopped(&self) -> usize {
+        self.deeds.borrow().stopped
+    }
+
     /// The requests that were sent, in order.
     pub fn requests(&self) -> Vec<HttpRequest> {
         self.requests.borrow().clone()
@@ -161,16 +186,25 @@ impl Mock {
     }
 
     fn run(&self, server: &str, command: Command) -> Result<Finished, Problem> {
+        let line = self.note(server, command)?;
+        let answer = self.answers.get(&line).cloned();
+        answer.unwrap_or_else(|| Err(unexpected(server, &line, self.answers.keys())))
+    }
+
+    /// Writes down that a command was asked for; its line.
+    fn note(&self, server: &str, command: Command) -> Result<String, Problem> {
         let line = command.to_string();
         self.commands.borrow_mut().push((server.to_owned(), command));
         self.server(server)?;
-        self.answers.get(&line).cloned().unwrap_or_else(|| {
-            let known: Vec<String> = self.answers.keys().map(|line| format!("  {line}")).collect();
-            let known = if known.is_empty() { "  (none)".to_owned() } else { known.join("\n") };
-            let message = format!("the mock host has no answer on {server} for\n  {line}\nit has answers for\n{known}");
-            Err(Problem::new("INTERNAL", message))
-        })
+        Ok(line)
     }
+}
+
+fn unexpected<'a>(server: &str, line: &str, known: impl Iterator<Item = &'a String>) -> Problem {
+    let known: Vec<String> = known.map(|line| format!("  {line}")).collect();
+    let known = if known.is_empty() { "  (none)".to_owned() } else { known.join("\n") };
+    let message = format!("the mock host has no answer on {server} for\n  {line}\nit has answers for\n{known}");
+    Problem::new("INTERNAL", message)
 }
 
 impl Host for Mock {
@@ -192,6 +226,15 @@ impl Host for Mock {
     fn exec_all(&self, server: &str, commands: Vec<Command>) -> Vec<Result<Finished, Problem>> {
         self.round_trips.set(self.round_trips.get() + 1);
         commands.into_iter().map(|command| self.run(server, command)).collect()
+    }
+
+    fn spawn(&self, server: &str, command: Command) -> Result<Process, Problem> {
+        self.round_trips.set(self.round_trips.get() + 1);
+        let line = self.note(server, command)?;
+        match self.scripts.get(&line).cloned() {
+            Some(script) => Ok(Process::new(Scripted { script, deeds: Rc::clone(&self.deeds) })),
+            None => Err(unexpected(server, &line, self.scripts.keys())),
+        }
     }
 
     fn http_send(&self, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -285,6 +328,35 @@ mod tests {
         host.secret_put("key", "hunter2").unwrap();
         assert_eq!(mock.secrets()["key"], "hunter2");
         assert_eq!((host.secret_delete("key"), host.secret_exists("key")), (Ok(true), Ok(false)));
+    }
+
+    #[test]
+    fn a_process_follows_its_script_until_it_is_signalled_or_dropped() {
+        let second = std::time::Duration::from_secs(1);
+        let host = Mock::new()
+            .server("web", &[])
+            .spawns("once", Script::new().stdout("a\n").silence().stderr("b\n").exits(3))
+            .spawns("tail -f x", Script::new().stdout("a\n"));
+        let spawn = |program| Host::spawn(&host, "web", program).unwrap();
+        let mut once = spawn(Command::new("once"));
+        assert_eq!(once.read(second).unwrap().stdout, b"a\n");
+        let silent = once.read(second).unwrap();
+        assert!(silent.is_empty() && !silent.ended);
+        assert_eq!(once.wait(second), Ok(None));
+        assert_eq!(once.read(second).unwrap().stderr, b"b\n");
+        assert!(once.read(second).unwrap().ended);
+        assert_eq!(once.wait(second).unwrap().unwrap().exit_code, Some(3));
+        assert_eq!(once.signal(Signal::Term), Ok(false));
+
+        let mut endless = spawn(Command::new("tail").args(["-f", "x"]));
+        assert!(!endless.read(second).unwrap().is_empty() && !endless.read(second).unwrap().ended);
+        drop(spawn(Command::new("tail").args(["-f", "x"])));
+        assert_eq!(endless.signal(Signal::Int), Ok(true));
+        assert_eq!(endless.wait(second).unwrap().unwrap().exit_signal.as_deref(), Some("INT"));
+        drop((once, endless));
+        assert_eq!((host.signals(), host.stopped()), (vec![Signal::Int], 1));
+        let problem = Host::spawn(&host, "web", Command::new("top")).err().unwrap();
+        assert!(problem.message.ends_with("  top\nit has answers for\n  once\n  tail -f x"), "{problem}");
     }
 
     #[test]

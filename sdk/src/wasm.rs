@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::process::Running;
 use crate::{
-    Command, Finished, HeaderValue, Host, HttpRequest, HttpResponse, Level, Plugin, Problem, Server, Timings, info,
+    Command, Finished, HeaderValue, Host, HttpRequest, HttpResponse, Level, Plugin, Printed, Problem, Process, Server,
+    Signal, Timings, info,
 };
 use bindings::exports::orchestrator::plugin::tools;
 use bindings::orchestrator::plugin as host;
@@ -65,6 +67,10 @@ impl Host for Imports {
         let commands: Vec<host::ssh::Command> = commands.into_iter().map(Into::into).collect();
         let ended = host::ssh::exec_all(server, &commands);
         ended.into_iter().map(|one| one.map(Finished::from).map_err(Problem::from)).collect()
+    }
+
+    fn spawn(&self, server: &str, command: Command) -> Result<Process, Problem> {
+        host::ssh::spawn(server, &command.into()).map(Process::new).map_err(Problem::from)
     }
 
     fn http_send(&self, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -128,6 +134,36 @@ impl Host for Imports {
         let fields: Vec<(String, String)> =
             fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         host::log::write(level, message, &fields);
+    }
+}
+
+impl Running for host::ssh::Process {
+    fn read(&mut self, timeout: Duration) -> Result<Printed, Problem> {
+        let printed = host::ssh::Process::read(self, milliseconds(timeout))?;
+        Ok(Printed { stdout: printed.stdout, stderr: printed.stderr, ended: printed.ended })
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<bool, Problem> {
+        let signal = match signal {
+            Signal::Hup => host::ssh::Signal::Hup,
+            Signal::Int => host::ssh::Signal::Int,
+            Signal::Quit => host::ssh::Signal::Quit,
+            Signal::Term => host::ssh::Signal::Term,
+            Signal::Kill => host::ssh::Signal::Kill,
+            Signal::Usr1 => host::ssh::Signal::Usr1,
+            Signal::Usr2 => host::ssh::Signal::Usr2,
+        };
+        Ok(host::ssh::Process::signal(self, signal)?)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<Option<Finished>, Problem> {
+        let ended = host::ssh::Process::wait(self, milliseconds(timeout))?;
+        Ok(ended.map(|exit| Finished {
+            exit_code: exit.exit_code,
+            exit_signal: exit.exit_signal,
+            duration: Duration::from_millis(exit.duration_ms),
+            ..Finished::default()
+        }))
     }
 }
 

@@ -126,6 +126,19 @@ async fn a_command_on_dropbear_is_stopped_when_its_time_is_over() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_file_on_dropbear_is_followed_and_nobody_follows_it_afterwards() -> Result<()> {
+    let Some(small) = Small::start().await? else { return Ok(()) };
+    let path = small._place.root().join("followed.log");
+    fs::write(&path, "one\n")?;
+    let arguments = json!({"alias": "small", "filepath": path, "follow": 2});
+    let result = small.client.call("tail_file", arguments).await?.ok()?;
+    assert_eq!(result.structured["lines"], json!(["one"]));
+    let found = wait::processes_with(&path.display().to_string());
+    ensure!(found.is_empty(), "somebody still follows it: {found:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn files_arrive_through_it_as_they_were() -> Result<()> {
     let Some(small) = Small::start().await? else { return Ok(()) };
     let root = small._place.root().join("trees");

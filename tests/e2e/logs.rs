@@ -4,11 +4,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use orchestrator_tests::sshd::Options;
+use orchestrator_tests::wait;
 use serde_json::{Value, json};
 
-use crate::support::{Rig, repository};
+use crate::support::{Rig, Sleep, repository};
 
 async fn rig(programs: Vec<(&'static str, String)>) -> Result<Rig> {
     Rig::with(Options { programs: Some(programs), ..Options::default() }, |launch| launch).await
@@ -91,6 +92,89 @@ async fn a_file_that_only_root_may_read_is_read_through_sudo() -> Result<()> {
             problem.names(&["secret.log", "a password is required"])?;
         }
     }
+    Ok(())
+}
+
+/// Nothing on this machine has the path in its command line.
+fn nobody_follows(path: &std::path::Path) -> Result<()> {
+    let found = wait::processes_with(&path.display().to_string());
+    ensure!(found.is_empty(), "somebody still follows {}: {found:?}", path.display());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_is_told_while_its_file_is_followed_and_nobody_follows_afterwards() -> Result<()> {
+    let rig = rig(vec![]).await?;
+    let path = rig.place.root().join("followed.log");
+    fs::write(&path, "older\nold\n")?;
+    let told = async |token: &str, text: &str| {
+        let is_it = |note: &Value| {
+            note["params"]["progressToken"] == token
+                && note["params"]["message"].as_str().is_some_and(|message| message.contains(text))
+        };
+        rig.client.notification(is_it).await
+    };
+    let append = |line: &str| {
+        let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+        std::io::Write::write_all(&mut file, line.as_bytes())
+    };
+
+    // One ends when its time is over, the other when it is cancelled long before.
+    let arguments = tail(&path, &[("lines", json!(1)), ("follow", json!(8))]);
+    let short = rig.client.begin_call_with_token("tail_file", arguments, "short").await?;
+    told("short", "1 line: old").await?;
+    append("new\u{1b}[2J\n")?;
+    told("short", "new\\x1b[2J").await?;
+    let result = rig.client.finish_call("tail_file", short).await?.ok()?;
+    assert_eq!(result.structured["lines"], json!(["old", "new\\x1b[2J"]));
+    ensure!(result.text.contains("followed for 8 s"), "{}", result.text);
+    nobody_follows(&path)?;
+
+    let arguments = tail(&path, &[("lines", json!(1)), ("follow", json!(60))]);
+    let long = rig.client.begin_call_with_token("tail_file", arguments, "long").await?;
+    told("long", "new").await?;
+    append("newest\n")?;
+    told("long", "1 line: newest").await?;
+    rig.client.cancel(long.id).await?;
+    let jobs = rig.client.call("task_history", json!({"tool": "tail_file", "limit": 1})).await?.ok()?;
+    let id = jobs.structured["jobs"][0]["id"].clone();
+    let job = rig.client.call("task_wait", json!({"id": id, "timeout": 50})).await?.structured;
+    assert_eq!(job["result"]["lines"], json!(["new\\x1b[2J", "newest"]), "{job:#}");
+    ensure!(job["result"]["notes"][0].as_str().is_some_and(|note| note.contains("was cancelled after")), "{job:#}");
+    nobody_follows(&path)
+}
+
+#[tokio::test]
+async fn a_container_and_the_journal_are_followed_and_nothing_of_it_stays() -> Result<()> {
+    let (docker, journal) = (Sleep::new(), Sleep::new());
+    let entry = r#"{"MESSAGE":"fresh","PRIORITY":"6","_SYSTEMD_UNIT":"app.service"}"#;
+    let programs = vec![
+        (
+            "docker",
+            format!(
+                "case \"$2 $3\" in \"--tail=0 --\") ;; \"--follow --tail=100\") echo out; echo err >&2; exec {};; *) exit 9;; esac",
+                docker.command
+            ),
+        ),
+        ("podman", "exit 1".to_owned()),
+        ("journalctl", format!("[ \"$5\" = --reverse ] && exit; echo '{entry}'; exec {}", journal.command)),
+    ];
+    let rig = rig(programs).await?;
+    let arguments = json!({"alias": "box", "container": "web", "follow": 2});
+    let result = rig.client.call("get_docker_logs", arguments).await?.ok()?;
+    assert_eq!((&result.structured["stdout"], &result.structured["stderr"]), (&json!(["out"]), &json!(["err"])));
+    ensure!(result.text.contains("followed for 2 s"), "{}", result.text);
+    ensure!(!docker.is_running(), "docker still follows");
+
+    let pending =
+        rig.client.begin_call_with_token("get_journal_logs", json!({"alias": "box", "follow": 3}), "j").await?;
+    let is_it =
+        |note: &Value| note["params"]["message"].as_str().is_some_and(|text| text.ends_with("app.service: fresh"));
+    rig.client.notification(is_it).await?;
+    ensure!(journal.is_running(), "it was told of at the end only");
+    let result = rig.client.finish_call("get_journal_logs", pending).await?.ok()?;
+    assert_eq!(result.structured["entries"][0]["message"], "fresh");
+    ensure!(!journal.is_running(), "journalctl still follows");
     Ok(())
 }
 

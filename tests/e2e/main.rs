@@ -37,6 +37,7 @@ mod daemon;
 mod detached;
 mod handshake;
 mod plugins;
+mod spawn;
 mod http;
 mod api;
 mod readme_plugin;

@@ -128,7 +128,7 @@ impl Sleep {
     }
 
     /// The shell that has it in its line counts too.
-    fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         let number = self.command.trim_start_matches("sleep ");
         !wait::processes_with(number).is_empty()
     }

@@ -1,5 +1,6 @@
 //! Commands as tools and plugins ask for them, and what comes back.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -105,6 +106,15 @@ pub(super) struct Wire {
     pub quota: Option<Quota>,
     /// What is typed while it runs.
     pub typed: Option<Keyboard>,
+    /// It is a process that somebody watches.
+    pub watched: Option<Watched>,
+}
+
+/// What makes a command a process that somebody watches.
+pub(super) struct Watched {
+    pub signals: mpsc::Receiver<ssh::Signal>,
+    /// Filled once it is known.
+    pub pid: Arc<OnceLock<u32>>,
 }
 
 /// Changes the directory and sets the environment, then runs the command in the user's own shell: what was written for
@@ -122,6 +132,9 @@ const SUDO: &str = r#"IFS= read -r p || exit 1
 if sudo -n true </dev/null 2>/dev/null; then exec sudo -n -- "$@"; fi
 case $(command -v printf) in /*) exec sudo -n -- "$@" ;; esac
 { printf "%s\n" "$p"; exec cat; } | sudo -k -S -p "" -- "$@""#;
+
+/// Says the number of its process and becomes the program, which keeps it.
+const SAYS_WHO: &str = r#"echo "$1 $$"; shift; exec "$@""#;
 
 /// The line that runs `sh` with `args`, and its standard input. With a password sudo may ask for one.
 pub(super) fn as_root(
@@ -159,7 +172,16 @@ impl Shell {
                 (ssh::command_line("sh", &args, &[], false)?, self.stdin)
             }
         };
-        Ok(Wire { line, asked, stdin, pty: self.pty, timeout: self.timeout, quota: self.quota, typed: None })
+        Ok(Wire {
+            line,
+            asked,
+            stdin,
+            pty: self.pty,
+            timeout: self.timeout,
+            quota: self.quota,
+            typed: None,
+            watched: None,
+        })
     }
 }
 
@@ -171,7 +193,17 @@ impl Argv {
         let line = ssh::command_line(&self.program, &self.args, &self.env, self.sudo)?;
         // Without the environment, whose values are nobody's business.
         let asked = ssh::command_line(&self.program, &self.args, &[], self.sudo)?;
-        Ok(Wire { line, asked, stdin: self.stdin, pty: false, timeout: self.timeout, quota: None, typed: None })
+        let (stdin, timeout) = (self.stdin, self.timeout);
+        Ok(Wire { line, asked, stdin, pty: false, timeout, quota: None, typed: None, watched: None })
+    }
+
+    /// The same for a process that is to say which one it is before it is the program: `MARK PID`, on a line of its own.
+    pub(super) fn watched(self, mark: &str, watched: Watched) -> Result<Wire, Problem> {
+        let wire = self.clone().wire()?;
+        let mut words = ["-c", SAYS_WHO, "sh", mark].map(str::to_owned).to_vec();
+        words.extend(ssh::command_words(&self.program, &self.args, &self.env, self.sudo)?);
+        let line = ssh::command_line("sh", &words, &[], false)?;
+        Ok(Wire { line, watched: Some(watched), ..wire })
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::bulk::Bulk;
-use super::command::{Buffer, Wire};
+use super::command::{Buffer, Watched, Wire};
 use super::{Argv, Captured, Finished, OutputSink, Shell};
 use crate::audit::{Audit, Entry};
 use crate::call::Call;
@@ -121,9 +121,10 @@ impl Servers {
         self.find(alias)?;
         let asked = Some(wire.asked.clone());
         let mut sent = false;
+        let action = if wire.watched.is_some() { "spawn" } else { "exec" };
         let done = self.act(call, alias, wire, sink, &mut sent);
         let code = |exit: &ssh::Exit| exit.code.map(|code| format!("exit {code}"));
-        let exit = self.audited(call, Some(alias), "exec", asked, done, code).await?;
+        let exit = self.audited(call, Some(alias), action, asked, done, code).await?;
         Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
     }
 
@@ -142,10 +143,15 @@ impl Servers {
             None => call.clone(),
         };
         let stdin = wire.stdin.map(Bytes::from);
-        let mut request = ssh::Request { line: wire.line, stdin, pty: wire.pty, quota: wire.quota, typed: wire.typed };
+        let Wire { line, pty, quota, typed, watched, .. } = wire;
+        let (purpose, signals, pid) = match watched {
+            Some(Watched { signals, pid }) => (Purpose::Processes, Some(signals), pid),
+            None => (Purpose::Commands, None, Default::default()),
+        };
+        let mut request = ssh::Request { line, stdin, pty, quota, typed, signals, pid };
         let mut tries = 1;
         loop {
-            let lease = self.0.pool.channel(alias, Purpose::Commands, || self.target(&server), &call).await?;
+            let lease = self.0.pool.channel(alias, purpose, || self.target(&server), &call).await?;
             // From here on something happens on the server, so the job must be on disk.
             call.recorded.wait().await?;
             *sent = true;

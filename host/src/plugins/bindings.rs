@@ -14,6 +14,9 @@ wasmtime::component::bindgen!({
         // Answer at once. They may end the guest, when its call has been cancelled.
         default: trappable,
     },
+    with: {
+        "orchestrator:plugin/ssh.process": crate::capability::Process,
+    },
     exports: {
         default: async,
     },

@@ -16,13 +16,13 @@ use super::bindings::orchestrator::plugin::types::Problem;
 use super::error::Stopped;
 use super::grants::Granted;
 use super::imports::stdio::LogStream;
-use super::imports::{http, kv, log, progress, secrets, servers, settings, ssh};
+use super::imports::{http, kv, log, process, progress, secrets, servers, settings, ssh};
 use super::kept::Namespace;
 use super::one_line_of;
 use super::sandbox::Sandbox;
 use super::ticker::Stopwatch;
 use crate::call::Call;
-use crate::capability::{Http, Servers};
+use crate::capability::{Http, Processes, Servers};
 
 /// What one call from the guest to the host may carry; the largest legal one is a command with 1 MiB of input.
 const TO_HOST: usize = 48 << 20;
@@ -126,7 +126,7 @@ impl Sandbox {
     pub async fn describe(&self, plugin: &PluginPre<Guest>, given: Capabilities) -> Result<PluginInfo, Failure> {
         let call = given.call.clone();
         let watch = Stopwatch::default();
-        let mut store = self.store(given, &watch);
+        let mut store = self.store(given, &watch, &Processes::default());
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
             guest.orchestrator_plugin_tools().call_describe(&mut store).await
@@ -135,7 +135,7 @@ impl Sandbox {
         result.map_err(|ended| failure(ended, store.data()))
     }
 
-    /// Calls one tool of a plugin in a fresh instance.
+    /// Calls one tool of a plugin in a fresh instance. The answer comes when the processes of the call have ended, too.
     #[allow(clippy::ptr_arg, reason = "the generated bindings take &String")]
     pub async fn call(
         &self,
@@ -145,23 +145,29 @@ impl Sandbox {
         arguments: &String,
     ) -> Result<Output, Failure> {
         let call = given.call.clone();
-        let watch = Stopwatch::default();
-        let mut store = self.store(given, &watch);
+        let (watch, processes) = (Stopwatch::default(), Processes::default());
+        let mut store = self.store(given, &watch, &processes);
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
             guest.orchestrator_plugin_tools().call_call(&mut store, tool, arguments).await
         };
         let result = self.bounded(&call, &watch, work).await;
-        match result {
+        let answer = match result {
+            // Words about a call that nobody wants any more are not worth more than that.
+            Ok(Err(_)) if call.cancel.is_cancelled() => Err(Failure::Cancelled),
             Ok(answer) => {
                 store.data().finish();
                 answer.map_err(Failure::Problem)
             }
             Err(ended) => Err(failure(ended, store.data())),
-        }
+        };
+        // With the store go the processes that the guest did not drop.
+        drop(store);
+        processes.ended().await;
+        answer
     }
 
-    fn store(&self, given: Capabilities, watch: &Stopwatch) -> Store<Guest> {
+    fn store(&self, given: Capabilities, watch: &Stopwatch, processes: &Processes) -> Store<Guest> {
         let Capabilities { granted, settings, servers, http, kept, call } = given;
         let web = http::Web { http, servers: servers.clone(), kept: kept.clone() };
         let keeper = kv::Keeper { kept, call: call.clone(), watch: watch.clone() };
@@ -183,7 +189,16 @@ impl Sandbox {
             settings: settings::Context { json: settings },
             servers: servers::Context { granted: granted.clone(), servers: servers.clone() },
             http: http::Context { granted: granted.clone(), web, call: call.clone(), watch: watch.clone() },
-            ssh: ssh::Context { granted, servers, call: call.clone(), watch: watch.clone() },
+            ssh: ssh::Context {
+                runner: ssh::Runner {
+                    granted,
+                    servers,
+                    call: call.clone(),
+                    watch: watch.clone(),
+                    processes: processes.clone(),
+                },
+                held: process::Held::default(),
+            },
             kv: kv::Context { keeper: keeper.clone() },
             secrets: secrets::Context { keeper },
             progress: progress::Context { call, done: 0.0 },
@@ -232,6 +247,8 @@ impl Sandbox {
             (false, false) => STOP_COMPUTING,
         };
         match timeout(grace, work).await {
+            // What it had by then.
+            Ok(Ok(answer)) => Ok(answer),
             _ if cancelled => Err(Ended::Cancelled),
             Ok(result) => result.map_err(Ended::Error),
             Err(_) => Err(Ended::Deadline),

@@ -2,13 +2,13 @@
 //!
 //! Not quoting (`quote`) and not where the channel comes from (`pool`).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
@@ -18,7 +18,7 @@ use super::lease::Lease;
 use super::pool::Next;
 use super::quota::{Lines, Quota, Reached, Stopped};
 use super::session::Session;
-use super::stop::{self, SIGNALS};
+use super::stop::{self, SIGNALS, Wanted};
 use crate::call::Call;
 use crate::error::Problem;
 
@@ -50,8 +50,22 @@ pub struct Request {
     pub pty: bool,
     /// What is typed while the command runs. Standard input stays open until the other end of this is dropped.
     pub typed: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>,
+    /// Signals that are sent to the command while it runs.
+    pub signals: Option<mpsc::Receiver<Signal>>,
+    /// Filled by whoever finds out which process of the server the command is. Without it the process has to be guessed where
+    /// signals don't arrive.
+    pub pid: Arc<OnceLock<u32>>,
     /// The command is stopped once this much of it is there, and that is its end.
     pub quota: Option<Quota>,
+}
+
+/// A signal for a command that runs.
+#[derive(Debug)]
+pub struct Signal {
+    /// Without SIG (RFC 4254, 6.10).
+    pub name: &'static str,
+    /// Told once it has been sent. Dropped if it could not be.
+    pub sent: oneshot::Sender<()>,
 }
 
 /// How a command ended.
@@ -94,6 +108,7 @@ pub async fn exec<S: OutputSink>(
         session,
         next,
         line: request.line.clone(),
+        pid: Arc::clone(&request.pid),
         read,
         status: Status::default(),
         requests: Vec::new(),
@@ -135,6 +150,7 @@ struct Command<'a> {
     session: Arc<Session>,
     next: Next,
     line: String,
+    pid: Arc<OnceLock<u32>>,
     read: &'a mut ChannelReadHalf,
     status: Status,
     /// The requests that the server has not answered yet, in the order of their answers.
@@ -166,11 +182,20 @@ impl Command<'_> {
         // Sent in one go without waiting for the answers: they come in order, and a round trip is saved for each.
         let at = self.at.clone();
         bounds.step(&at, Step::Channel, self.start(write, request)).await??;
-        let quota = request.quota;
         let end = {
-            let feed = feed(write, request.stdin.clone(), request.typed.as_mut());
-            tokio::pin!(feed);
-            self.watch(feed, bounds, quota.as_ref(), sink).await
+            let Request { stdin, typed, signals, quota, .. } = request;
+            let (session, wanted) = (Arc::clone(&self.session), self.wanted());
+            let sending = async {
+                tokio::join!(feed(write, stdin.clone(), typed.as_mut()), async {
+                    while let Some(Signal { name, sent }) = next(signals).await {
+                        if pass_on(write, &session, &wanted, name).await {
+                            let _ = sent.send(());
+                        }
+                    }
+                });
+            };
+            tokio::pin!(sending);
+            self.watch(sending, bounds, quota.as_ref(), sink).await
         };
         match end {
             End::Closed | End::LeftOpen if self.status.ended() => Ok(self.exit(matches!(end, End::LeftOpen), None)),
@@ -215,15 +240,15 @@ impl Command<'_> {
         Ok(())
     }
 
-    /// Passes the output on until the command ends or is not wanted any more, while its input is being written.
+    /// Passes the output on until the command ends or is not wanted any more, while its input and signals are being sent.
     async fn watch<S: OutputSink>(
         &mut self,
-        mut feed: impl Future<Output = ()> + Unpin,
+        mut sending: impl Future<Output = ()> + Unpin,
         bounds: &Bounds,
         quota: Option<&Quota>,
         sink: &mut S,
     ) -> End {
-        let mut fed = false;
+        let mut sent = false;
         let mut next = Some(self.started + self.next.after);
         let mut lines = Lines::of(quota);
         let share = quota.map(|quota| self.started + quota.time);
@@ -232,8 +257,8 @@ impl Command<'_> {
             let linger = self.status.ended().then(|| Instant::now() + LINGER);
             let message = tokio::select! {
                 message = self.read.wait() => message,
-                () = &mut feed, if !fed => {
-                    fed = true;
+                () = &mut sending, if !sent => {
+                    sent = true;
                     continue;
                 }
                 () = until(next), if next.is_some() => {
@@ -255,7 +280,16 @@ impl Command<'_> {
                 },
             };
             let wanted = data.get(..lines.take(&data)).unwrap_or(&data);
-            match bounds.step(&self.at, Step::Run, sink.write(stream, wanted)).await {
+            let writing = bounds.step(&self.at, Step::Run, sink.write(stream, wanted));
+            tokio::pin!(writing);
+            // A command whose output nobody takes can still be signalled.
+            let written = loop {
+                tokio::select! {
+                    written = &mut writing => break written,
+                    () = &mut sending, if !sent => sent = true,
+                }
+            };
+            match written {
                 Ok(Ok(())) => {}
                 Ok(Err(problem)) => return End::Sink(Box::new(problem)),
                 Err(SshError::Cancelled { .. }) => return End::Cancelled,
@@ -292,6 +326,10 @@ impl Command<'_> {
     /// thrown away, since a command that cannot write may not be able to end either.
     async fn stop(&mut self, write: &ChannelWriteHalf<Msg>) -> Stop {
         let mut stop = Stop { sent: Vec::new(), confirmed: self.status.ended() };
+        // Where it is known that no signal arrives, and certain which process is meant, none is tried first.
+        if !stop.confirmed && self.session.is_root() && self.pid.get().is_some() {
+            stop.confirmed = self.stop_from_outside().await;
+        }
         for (signal, name, patience) in SIGNALS {
             if stop.confirmed || self.status.closed {
                 break;
@@ -322,11 +360,15 @@ impl Command<'_> {
         stop
     }
 
+    /// What is known of the command's process on the server.
+    fn wanted(&self) -> Wanted {
+        Wanted { line: self.line.clone(), pid: Arc::clone(&self.pid), started: self.started }
+    }
+
     /// Meanwhile the output is read on: a channel that nobody reads holds up the whole connection, the second channel too.
     async fn stop_from_outside(&mut self) -> bool {
-        let session = Arc::clone(&self.session);
-        let line = self.line.clone();
-        let stopping = stop::from_second_channel(&session, &line, self.started.elapsed());
+        let (session, wanted) = (Arc::clone(&self.session), self.wanted());
+        let stopping = stop::from_second_channel(&session, &wanted);
         tokio::pin!(stopping);
         loop {
             tokio::select! {
@@ -344,6 +386,18 @@ fn signal_name_of(signal: &Sig) -> String {
         Sig::Custom(name) => name.clone(),
         known => format!("{known:?}"),
     }
+}
+
+/// The next signal; none when nobody is left who could ask for one.
+async fn next(signals: &mut Option<mpsc::Receiver<Signal>>) -> Option<Signal> {
+    signals.as_mut()?.recv().await
+}
+
+/// Sends a signal on the way on which it arrives: root's logins get none through the channel from OpenSSH, and a server that
+/// does pass it on must not do so twice.
+async fn pass_on(write: &ChannelWriteHalf<Msg>, session: &Session, wanted: &Wanted, name: &str) -> bool {
+    let from_outside = session.is_root() && stop::signal(session, wanted, name).await;
+    from_outside || write.signal(Sig::Custom(name.to_owned())).await.is_ok()
 }
 
 /// Writes standard input and closes it. Errors are not told: the reading side sees the same loss, and a command that ends

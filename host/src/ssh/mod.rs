@@ -24,14 +24,14 @@ mod bounds;
 
 pub use auth::Attempt;
 pub use error::{Endpoint, SshError, Step, Stop};
-pub use exec::{Exit, OutputSink, Request, Stream, exec};
+pub use exec::{Exit, OutputSink, Request, Signal, Stream, exec};
 pub use forwarded::Forwarded;
 pub use host_key::{HostKeys, describe_line, fingerprint, remember};
 pub use key_file::KeyFileError;
 pub use lease::Lease;
 pub use pool::{ConnectionStats, Pool, PoolSettings, Purpose, ServerStats};
 pub use quota::{Quota, Reached, Stopped};
-pub use quote::{QuoteError, command_line};
+pub use quote::{QuoteError, command_line, command_words};
 pub use session::{CONNECT_LIMIT, ServerKey};
 pub use target::{Login, Target};
 

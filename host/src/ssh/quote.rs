@@ -34,6 +34,21 @@ pub fn command_line(
     env: &[(String, String)],
     sudo: bool,
 ) -> Result<String, QuoteError> {
+    let words = command_words(program, args, env, sudo)?;
+    // `exec` keeps aliases, keywords and builtins of the login shell out, and saves it a fork.
+    if words.iter().enumerate().all(|(index, word)| is_plain(word, index == 0)) {
+        return Ok(format!("exec {}", words.join(" ")));
+    }
+    Ok(format!("exec sh -c '{}'", script(&words)))
+}
+
+/// The words of that line, as the program that is run first gets them.
+pub fn command_words(
+    program: &str,
+    args: &[String],
+    env: &[(String, String)],
+    sudo: bool,
+) -> Result<Vec<String>, QuoteError> {
     if program.is_empty() {
         return Err(QuoteError::NoProgram);
     }
@@ -59,11 +74,7 @@ pub fn command_line(
     if words.iter().any(|word| word.contains('\0')) {
         return Err(QuoteError::Nul(if program.contains('\0') { "the program's name" } else { "an argument" }));
     }
-    // `exec` keeps aliases, keywords and builtins of the login shell out, and saves it a fork.
-    if words.iter().enumerate().all(|(index, word)| is_plain(word, index == 0)) {
-        return Ok(format!("exec {}", words.join(" ")));
-    }
-    Ok(format!("exec sh -c '{}'", script(&words)))
+    Ok(words)
 }
 
 fn is_env_name(name: &str) -> bool {

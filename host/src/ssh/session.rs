@@ -57,6 +57,8 @@ pub struct Session {
     pub opened: Instant,
     /// Channels that were closed from our side.
     closes: AtomicU32,
+    /// The login is root's.
+    root: bool,
     /// The target itself.
     link: Link,
     /// The connections to the jump servers, kept because this one runs inside the last of them.
@@ -108,7 +110,8 @@ pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &
         let made = connect_hop(hop, hops.last().zip(through), keys, tuning, &traffic, &bounds).await;
         match made {
             Ok(link) if last => {
-                return Ok(Session { traffic, opened: Instant::now(), closes: AtomicU32::new(0), link, hops });
+                let (opened, closes, root) = (Instant::now(), AtomicU32::new(0), target.user == "root");
+                return Ok(Session { traffic, opened, closes, root, link, hops });
             }
             Ok(link) => hops.push(link),
             Err(error) if last => return Err(error),
@@ -271,6 +274,11 @@ fn cpu_has_aes() -> bool {
 impl Session {
     pub fn is_closed(&self) -> bool {
         self.link.handle.is_closed()
+    }
+
+    /// Whether the login is root's: OpenSSH passes no signals on for it.
+    pub fn is_root(&self) -> bool {
+        self.root
     }
 
     /// The host key that the target showed.

@@ -4,10 +4,11 @@
 //! OpenSSH passes no signals on when the login is root's, which is the login that matters most: it says so in its own log
 //! only. There the command is looked up among the children of the connection's `sshd`, of which we are one, too.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::{ChannelMsg, Sig};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::quote::command_line;
 use super::session::Session;
@@ -25,20 +26,27 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What the second channel may print before it is not believed to be ours.
 const PRINTS: usize = 256;
 
-/// Finds the command and stops it. `$1` is the line that was run, `$2` its age in hundredths of a second.
+/// Finds the command. `$1` is the line that was run, `$2` its age in hundredths of a second, `$4` its process id where that is
+/// known.
 ///
 /// Every command of a connection is a child of the same `sshd` process and leads a process group of its own. Ours is the
 /// one that still shows the line that it was started with, as a shell's argument or, where a shell replaced itself by a
 /// plain command, as that command's words. Where there is none, because words were quoted, it is the only one of the right
 /// age, give or take a second. On a busy machine this script may begin late, so a line that is the same may be up to five
 /// seconds older. Two that could be meant are both left alone.
-const FIND_AND_STOP: &str = r#"me=$$; line=$1; age=$2
+const FIND: &str = r#"me=$$; line=$1; age=$2
 read -r up rest </proc/uptime || exit 1
 hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
 stat() { { read -r s <"/proc/$1/stat"; } 2>/dev/null || return 1; set -- ${s##*) }; state=$1; parent=$2; group=$3; shift 19; born=$1; }
 lives() { for q in /proc/[0-9]*; do stat "${q#/proc/}" && [ "$group" = "$p" ] && [ "$state" != Z ] && return 0; done; return 1; }
 stat $me || exit 1
-ours=$parent; exact=; late=; near=; n=0; m=0; l=0
+ours=$parent
+if [ -n "$4" ]; then
+p=$4
+# One that is not ours has its number from one that has ended; one that leads no group is not what sshd starts.
+if stat "$p" && { [ "$parent" != "$ours" ] || [ "$group" != "$p" ]; }; then echo unknown; exit; fi
+else
+exact=; late=; near=; n=0; m=0; l=0
 for p in /proc/[0-9]*; do
   p=${p#/proc/}
   [ "$p" = $me ] && continue
@@ -62,7 +70,11 @@ elif [ $m = 0 ] && [ $l = 1 ]; then p=$late
 elif [ $m = 0 ] && [ $l = 0 ] && [ $n = 1 ]; then p=$near
 else echo unknown; exit
 fi
-for s in INT TERM KILL; do
+fi
+"#;
+
+/// Stops what was found.
+const STOP: &str = r#"for s in INT TERM KILL; do
   kill -s $s -- -$p 2>/dev/null
   for i in 1 2 3 4 5 6; do
     lives || { echo ended; exit; }
@@ -71,10 +83,35 @@ for s in INT TERM KILL; do
 done
 echo alive"#;
 
-/// Stops the command that `line` started `age` ago on this connection. `true` when its end was seen.
-pub async fn from_second_channel(session: &Session, line: &str, age: Duration) -> bool {
-    let words = ["-c", FIND_AND_STOP, "sh", line, &(age.as_millis() / 10).to_string()].map(str::to_owned);
-    let Ok(script) = command_line("sh", &words, &[], false) else { return false };
+/// Sends the signal `$3` to what was found.
+const SIGNAL: &str = r#"kill -s "$3" -- -$p 2>/dev/null && echo sent"#;
+
+/// By what the command is found that was run on this connection.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub line: String,
+    /// Filled once it is known.
+    pub pid: Arc<OnceLock<u32>>,
+    pub started: Instant,
+}
+
+/// Stops the command. `true` when its end was seen.
+pub async fn from_second_channel(session: &Session, wanted: &Wanted) -> bool {
+    ask(session, STOP, wanted, "").await.as_deref() == Some("ended")
+}
+
+/// Sends one signal to the command. `true` when it was sent.
+pub async fn signal(session: &Session, wanted: &Wanted, name: &str) -> bool {
+    ask(session, SIGNAL, wanted, name).await.as_deref() == Some("sent")
+}
+
+/// Finds the command and does something to it; what the server says of that.
+async fn ask(session: &Session, act: &str, wanted: &Wanted, signal: &str) -> Option<String> {
+    let script = format!("{FIND}{act}");
+    let age = (wanted.started.elapsed().as_millis() / 10).to_string();
+    let pid = wanted.pid.get().map(u32::to_string).unwrap_or_default();
+    let words = ["-c", &script, "sh", &wanted.line, &age, signal, &pid].map(str::to_owned);
+    let script = command_line("sh", &words, &[], false).ok()?;
     let attempt = async {
         let mut channel = session.open_channel().await.ok()?;
         channel.exec(false, script.into_bytes()).await.ok()?;
@@ -87,7 +124,7 @@ pub async fn from_second_channel(session: &Session, line: &str, age: Duration) -
                 said.extend_from_slice(&data);
             }
         }
-        Some(said.trim_ascii() == b"ended")
+        Some(String::from_utf8_lossy(said.trim_ascii()).into_owned())
     };
-    timeout(LIMIT, attempt).await.ok().flatten().unwrap_or(false)
+    timeout(LIMIT, attempt).await.ok().flatten()
 }

@@ -5,6 +5,7 @@
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
+use crate::follow::{self, Asked, Followed};
 use crate::shown::{self, Lines, TOTAL};
 use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, wrong};
 
@@ -20,7 +21,7 @@ pub fn describe(description: Description) -> Description {
             Tool::new(
                 "get_docker_logs",
                 "Container logs",
-                "What a Docker or Podman container wrote last to stdout and stderr.",
+                "What a Docker or Podman container wrote last.",
                 get_docker_logs,
             )
             .read_only()
@@ -44,8 +45,12 @@ pub struct Arguments {
     /// With times.
     #[serde(default)]
     pub timestamps: bool,
-    /// Only with this text.
+    /// With this text.
     pub grep: Option<String>,
+    /// Seconds to wait.
+    #[serde(default)]
+    #[schemars(range(max = follow::MAX_SECONDS))]
+    pub follow: u32,
 }
 
 fn hundred() -> u32 {
@@ -74,6 +79,13 @@ pub fn command(engine: &str, arguments: &Arguments, lines: u32) -> Command {
         .timeout_seconds(SECONDS)
 }
 
+/// The same, and what comes in the next seconds.
+pub fn following(engine: &str, arguments: &Arguments, lines: u32) -> Command {
+    let mut command = command(engine, arguments, lines);
+    command.args.insert(1, "--follow".to_owned());
+    command.timeout_seconds(SECONDS + u64::from(arguments.follow))
+}
+
 fn get_docker_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<ContainerLogs>, Problem> {
     let Arguments { alias, container, grep, .. } = &arguments;
     if !is_container_name(container) {
@@ -81,8 +93,19 @@ fn get_docker_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Conta
         return Err(wrong("container", message));
     }
     let mut lines = if grep.is_some() { arguments.lines.max(SEARCHED) } else { arguments.lines }.min(MAX_LINES);
-    let (mut engine, mut finished) = ask(host, &arguments, lines)?;
-    let mut notes = Vec::new();
+    // Whoever follows wants to know first which engine has the container.
+    let (mut engine, finished) = ask(host, &arguments, if arguments.follow > 0 { 0 } else { lines })?;
+    let followed = if arguments.follow > 0 {
+        let asked = Asked { seconds: arguments.follow, preamble: 0, grep: grep.as_deref(), says: follow::itself };
+        follow::follow(host, alias, following(engine, &arguments, lines), asked)?
+    } else {
+        Followed::at_once(finished)
+    };
+    if !followed.finished.success() {
+        return Err(explained(&arguments, engine, &followed.finished));
+    }
+    let (during, mut finished) = (followed.about(), followed.finished);
+    let mut notes: Vec<String> = followed.note.into_iter().collect();
     // The host keeps the beginning of an output, and a log is wanted for its end.
     for _ in 0..ATTEMPTS {
         if lines <= 1 || !(finished.stdout_truncated || finished.stderr_truncated) {
@@ -95,7 +118,8 @@ fn get_docker_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Conta
     let (stdout, stderr) = (finished.stdout_text(), finished.stderr_text());
     let kept = |text| {
         let matching: Vec<&str> = shown::split(text).filter(|line| shown::has(line, grep.as_deref())).collect();
-        let from = matching.len().saturating_sub(usize::try_from(arguments.lines).unwrap_or(usize::MAX));
+        let wanted = if arguments.follow > 0 { matching.len() } else { arguments.lines as usize };
+        let from = matching.len().saturating_sub(wanted);
         Lines::last(matching.into_iter().skip(from).collect::<Vec<_>>().into_iter(), TOTAL / 2)
     };
     let (stdout, stderr) = (kept(&stdout), kept(&stderr));
@@ -107,6 +131,7 @@ fn get_docker_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Conta
             Some(grep) => format!("{number} with {grep:?} among the last {lines} of the container"),
             None => number,
         };
+        let about = format!("{about}{during}");
         text.push_str(&shown::block(&format!("{name} of container {container} on {alias}"), &about, shown));
         text.push('\n');
     }

@@ -7,10 +7,11 @@
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
+use crate::follow::{self, Asked, Followed};
 use crate::shown::{self, Lines, TOTAL};
 use crate::{SECONDS, count, ending, is_withheld, refusal, time, wrong};
 
-/// Arguments: path, lines, text to look for or nothing, seconds to follow or 0. The first line that it prints is the size,
+/// Arguments: path, lines, text to look for or nothing, seconds after which following ends in any case or 0. The first line that it prints is the size,
 /// the time of the last change in seconds since 1970, and the suffix of the file's last rotation, each `-` if there is none.
 const SCRIPT: &str = include_str!("tail.sh");
 /// The script's own exit statuses.
@@ -22,7 +23,6 @@ const NO_UNPACKER: u32 = 95;
 const NO_TIMEOUT: u32 = 96;
 /// The script prints at most so much of the end of a file, which is less than the host keeps of its beginning.
 const READ_BYTES: usize = 1_000_000;
-const MAX_FOLLOW: u32 = 60;
 
 pub fn describe(description: Description) -> Description {
     description
@@ -44,11 +44,11 @@ pub struct Arguments {
     /// How many.
     #[serde(default = "fifty")]
     pub lines: u32,
-    /// Only with this text.
+    /// With this text.
     pub grep: Option<String>,
     /// Seconds to wait.
     #[serde(default)]
-    #[schemars(range(max = MAX_FOLLOW))]
+    #[schemars(range(max = follow::MAX_SECONDS))]
     pub follow: u32,
 }
 
@@ -74,10 +74,11 @@ pub struct Tail {
 
 pub fn command(arguments: &Arguments, sudo: bool) -> Command {
     let Arguments { filepath, lines, grep, follow, .. } = arguments;
+    let life = if *follow > 0 { follow + follow::SLACK } else { 0 };
     let command = Command::new("sh")
         .args(["-c", SCRIPT, "sh", filepath.as_str()])
-        .args([lines.to_string(), grep.clone().unwrap_or_default(), follow.to_string()])
-        .timeout_seconds(SECONDS + u64::from(*follow));
+        .args([lines.to_string(), grep.clone().unwrap_or_default(), life.to_string()])
+        .timeout_seconds(SECONDS + u64::from(life));
     if sudo { command.sudo() } else { command }
 }
 
@@ -95,31 +96,41 @@ fn tail_file(host: &dyn Host, arguments: Arguments) -> Result<Output<Tail>, Prob
     if arguments.follow > 0 && is_packed {
         return Err(wrong("follow", format!("{filepath} is packed, so nothing is appended to it: leave out `follow`")));
     }
-    let plain = host.exec(alias, command(&arguments, false))?;
-    let (finished, sudo) = match plain.exit_code {
+    let plain = print(host, &arguments, false)?;
+    let (printed, sudo) = match plain.finished.exit_code {
         Some(NO_PERMISSION) => (as_root(host, &arguments)?, true),
         _ => (plain, false),
     };
-    if !finished.success() {
-        return Err(explained(&arguments, &finished));
+    if !printed.finished.success() {
+        return Err(explained(&arguments, &printed.finished));
     }
-    let (tail, about) = read(&arguments, &finished, sudo)?;
+    let (tail, about) = read(&arguments, &printed, sudo)?;
     let name = format!("{filepath} on {alias}");
     let mut text: String = tail.notes.iter().map(|note| format!("Note: {note}\n")).collect();
     text.push_str(&shown::block(&name, &about, &tail.lines));
     Ok(Output::new(text, tail))
 }
 
+/// Has the script print the file, once or for as long as it is followed.
+fn print(host: &dyn Host, arguments: &Arguments, sudo: bool) -> Result<Followed, Problem> {
+    let (alias, command) = (&arguments.alias, command(arguments, sudo));
+    if arguments.follow == 0 {
+        return host.exec(alias, command).map(Followed::at_once);
+    }
+    let asked = Asked { seconds: arguments.follow, preamble: 1, grep: arguments.grep.as_deref(), says: follow::itself };
+    follow::follow(host, alias, command, asked)
+}
+
 /// The same through sudo. A sudo that is withheld or wants a password is told as what it leads to.
-fn as_root(host: &dyn Host, arguments: &Arguments) -> Result<Finished, Problem> {
+fn as_root(host: &dyn Host, arguments: &Arguments) -> Result<Followed, Problem> {
     let Arguments { alias, filepath, .. } = arguments;
-    let why = match host.exec(alias, command(arguments, true)) {
-        Ok(finished) if finished.exit_code == Some(NO_PERMISSION) => "root may not read it either".to_owned(),
-        // The script's own words: sudo let it run.
-        Ok(finished) if finished.exit_code.is_some_and(|code| code == 0 || (MISSING..=NO_TIMEOUT).contains(&code)) => {
-            return Ok(finished);
-        }
-        Ok(finished) => ending(&finished),
+    let why = match print(host, arguments, true) {
+        Ok(printed) => match printed.finished.exit_code {
+            Some(NO_PERMISSION) => "root may not read it either".to_owned(),
+            // The script's own words: sudo let it run.
+            Some(0 | MISSING..=NO_TIMEOUT) => return Ok(printed),
+            _ => ending(&printed.finished),
+        },
         Err(problem) if is_withheld(&problem) => problem.message,
         Err(problem) => return Err(problem),
     };
@@ -154,8 +165,9 @@ fn explained(arguments: &Arguments, finished: &Finished) -> Problem {
 }
 
 /// The answer, and what its lines are.
-fn read(arguments: &Arguments, finished: &Finished, sudo: bool) -> Result<(Tail, String), Problem> {
+fn read(arguments: &Arguments, printed: &Followed, sudo: bool) -> Result<(Tail, String), Problem> {
     let Arguments { alias, filepath, lines: wanted, grep, follow } = arguments;
+    let finished = &printed.finished;
     let text = finished.stdout_text();
     let (facts, body) = text.split_once('\n').unwrap_or((&text, ""));
     let mut facts = facts.split(' ');
@@ -167,15 +179,12 @@ fn read(arguments: &Arguments, finished: &Finished, sudo: bool) -> Result<(Tail,
         let message = format!("{filepath} on {alias} is binary{size}: it has NUL bytes, so it has no lines to show");
         return Err(refusal(alias, "binary", message).detail("path", filepath.as_str()));
     }
-    let mut notes: Vec<String> = Vec::new();
+    let mut notes: Vec<String> = printed.note.iter().cloned().collect();
     // The end of a file with long lines begins within one of them.
     let is_cut = body.len() >= READ_BYTES && *follow == 0;
     let body = if is_cut { body.split_once('\n').map_or(body, |(_, whole)| whole) } else { body };
     if is_cut {
         notes.push(format!("the lines are long: only the last {READ_BYTES} bytes were read"));
-    }
-    if body.len() >= READ_BYTES && *follow > 0 {
-        notes.push(format!("more than {READ_BYTES} bytes came; what came later is not shown"));
     }
     let matching: Vec<&str> = shown::split(body).filter(|line| shown::has(line, grep.as_deref())).collect();
     let lines = Lines::last(matching.iter().copied(), TOTAL);
@@ -184,7 +193,7 @@ fn read(arguments: &Arguments, finished: &Finished, sudo: bool) -> Result<(Tail,
     if let Some(suffix) = rotated.filter(|_| is_whole && !is_cut) {
         notes.push(format!("this is the whole file; older lines are in {filepath}{}", shown::safe(suffix)));
     }
-    // A packed file that is damaged is said to be so here. At the end of following, some shells tell that they ended `tail`.
+    // A packed file that is damaged is said to be so here. What ends `tail` may say so, too.
     let words = finished.stderr_text();
     let mut said = words.lines().map(str::trim).filter(|line| !line.is_empty());
     if let Some(line) = said.find(|line| *follow == 0 || line.starts_with("tail:")) {
@@ -197,7 +206,7 @@ fn read(arguments: &Arguments, finished: &Finished, sudo: bool) -> Result<(Tail,
         (Some(grep), 0) => format!("no line with {grep:?}"),
         (Some(grep), _) => format!("last {number} with {grep:?}"),
     };
-    let followed = if *follow > 0 { format!(", followed for {follow} s") } else { String::new() };
+    let followed = printed.about();
     let changed = modified.as_ref().map(|time| format!(", changed {time}")).unwrap_or_default();
     let tail = Tail { size_bytes, modified, sudo, lines: lines.lines, notes };
     Ok((tail, format!("{about}{followed}{changed}")))

@@ -7,11 +7,14 @@ use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{self, Map, Value};
 
+use crate::follow::{self, Asked, Followed};
 use crate::shown::{self, TOTAL};
 use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, time, wrong};
 
 /// How every query begins: output that a program reads, newest first, control characters and long fields included.
 const QUERY: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--reverse"];
+/// The same for one that goes on.
+const FOLLOW: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--follow"];
 /// All else of an entry is left out on the server, by systemd 236 and later.
 const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_COMM,_PID";
 /// Entries that are searched for `grep`.
@@ -22,20 +25,22 @@ const MESSAGE_BYTES: usize = 5_000;
 const PRIORITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 pub fn describe(description: Description) -> Description {
-    let scope: Vec<&str> = QUERY.into_iter().chain(["*"]).collect();
+    let scope = |words: [&'static str; 6]| words.into_iter().chain(["*"]).collect::<Vec<_>>();
     description
         .tool(
             Tool::new(
                 "get_journal_logs",
                 "Journal",
-                "The last entries of the systemd journal; with sudo if needed.",
+                "The end of the systemd journal; with sudo if needed.",
                 get_journal_logs,
             )
             .read_only()
             .server_argument("alias"),
         )
-        .wants_exec(&scope, "Prints entries of the journal.")
-        .wants_sudo(&scope, "Only root and some groups see the whole journal.")
+        .wants_exec(&scope(QUERY), "Prints entries of the journal.")
+        .wants_exec(&scope(FOLLOW), "Prints entries of the journal as they come.")
+        .wants_sudo(&scope(QUERY), "Only root and some groups see the whole journal.")
+        .wants_sudo(&scope(FOLLOW), "Only root and some groups see the whole journal.")
 }
 
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -44,15 +49,19 @@ pub struct Arguments {
     pub alias: String,
     /// Name or pattern.
     pub unit: Option<String>,
-    /// At least, such as err.
+    /// Such as err.
     pub priority: Option<String>,
     /// Such as today.
     pub since: Option<String>,
     /// How many.
     #[serde(default = "hundred")]
     pub lines: u32,
-    /// Only with this text.
+    /// With this text.
     pub grep: Option<String>,
+    /// Seconds to wait.
+    #[serde(default)]
+    #[schemars(range(max = follow::MAX_SECONDS))]
+    pub follow: u32,
 }
 
 fn hundred() -> u32 {
@@ -100,6 +109,13 @@ pub fn command(arguments: &Arguments, fields: bool, sudo: bool) -> Command {
     if sudo { command.sudo() } else { command }
 }
 
+/// The same, and what comes in the next seconds: oldest first.
+pub fn following(arguments: &Arguments, fields: bool, sudo: bool) -> Command {
+    let mut command = command(arguments, fields, sudo);
+    command.args.splice(..FOLLOW.len() - 1, FOLLOW.iter().skip(1).map(|word| (*word).to_owned()));
+    command.timeout_seconds(SECONDS + u64::from(arguments.follow))
+}
+
 fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Journal>, Problem> {
     let Arguments { alias, unit, priority, grep, .. } = &arguments;
     if let Some(given) = priority.as_deref().filter(|given| !is_priority(given)) {
@@ -113,15 +129,25 @@ fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Jour
         return Err(wrong("unit", "the argument `unit` must not be empty; leave it out for all units".to_owned()));
     }
     let mut notes = Vec::new();
-    let (finished, sudo) = ask(host, &arguments, &mut notes)?;
+    let Found { finished, sudo, fields } = ask(host, &arguments, &mut notes)?;
     if finished.stdout_truncated {
         notes.push("the entries are long: the oldest are left out".to_owned());
     }
     let mut entries = read(&finished.stdout_text());
+    let mut during = String::new();
+    if arguments.follow > 0 {
+        let followed = followed(host, &arguments, fields, sudo)?;
+        during = followed.about();
+        notes.extend(followed.note);
+        entries = read(&followed.finished.stdout_text());
+        entries.reverse();
+    }
     let all = entries.len();
     entries.retain(|entry| shown::has(&entry.message, grep.as_deref()));
     let matching = entries.len();
-    entries.truncate(usize::try_from(arguments.lines).unwrap_or(usize::MAX));
+    if arguments.follow == 0 {
+        entries.truncate(usize::try_from(arguments.lines).unwrap_or(usize::MAX));
+    }
     let fitting = fitting(&entries);
     if fitting < entries.len() {
         let number = count(entries.len() - fitting, "entry");
@@ -142,6 +168,7 @@ fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Jour
         Some(grep) => format!("{number} with {grep:?} among the last {}", count(all, "entry")),
         None => format!("last {number}"),
     };
+    let about = format!("{about}{during}");
     let name =
         unit.as_ref().map_or_else(|| format!("journal of {alias}"), |unit| format!("journal of {unit} on {alias}"));
     let lines: Vec<String> = entries.iter().flat_map(Entry::lines).collect();
@@ -154,8 +181,27 @@ fn is_priority(given: &str) -> bool {
     PRIORITIES.contains(&given) || matches!(given.as_bytes(), [b'0'..=b'7'])
 }
 
-/// The entries as journalctl printed them, and whether to root.
-fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Result<(Finished, bool), Problem> {
+/// Entries as journalctl printed them.
+struct Found {
+    finished: Finished,
+    /// To root.
+    sudo: bool,
+    /// It knows how to leave out other fields.
+    fields: bool,
+}
+
+/// Prints entries for as long as they are followed, in the way in which some were found before.
+fn followed(host: &dyn Host, arguments: &Arguments, fields: bool, sudo: bool) -> Result<Followed, Problem> {
+    let says = |line: &str| {
+        let fields = serde_json::from_str::<Map<String, Value>>(line).ok()?;
+        entry(&fields).lines().next()
+    };
+    let asked = Asked { seconds: arguments.follow, preamble: 0, grep: arguments.grep.as_deref(), says };
+    let followed = follow::follow(host, &arguments.alias, following(arguments, fields, sudo), asked)?;
+    if followed.finished.success() { Ok(followed) } else { Err(explained(arguments, &followed.finished)) }
+}
+
+fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Result<Found, Problem> {
     let alias = &arguments.alias;
     let mut fields = true;
     let mut plain = host.exec(alias, command(arguments, fields, false))?;
@@ -168,10 +214,13 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
     let is_forbidden = words.contains("insufficient permissions") || words.contains("Permission denied");
     let sees_own_only = words.contains("not seeing messages from other users");
     if !is_forbidden && !sees_own_only {
-        return if plain.success() { Ok((noted(plain, notes), false)) } else { Err(explained(arguments, &plain)) };
+        return match plain.success() {
+            true => Ok(Found { finished: noted(plain, notes), sudo: false, fields }),
+            false => Err(explained(arguments, &plain)),
+        };
     }
     let why = match host.exec(alias, command(arguments, fields, true)) {
-        Ok(root) if root.success() => return Ok((noted(root, notes), true)),
+        Ok(root) if root.success() => return Ok(Found { finished: noted(root, notes), sudo: true, fields }),
         Ok(root) => ending(&root),
         Err(problem) if is_withheld(&problem) => problem.message,
         Err(problem) => return Err(problem),
@@ -179,7 +228,7 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
     if plain.success() && !is_forbidden {
         notes
             .push(format!("the login user sees only its own entries, and sudo without a password did not help: {why}"));
-        return Ok((plain, false));
+        return Ok(Found { finished: plain, sudo: false, fields });
     }
     let message =
         format!("the login user of {alias} may not read the journal, and sudo without a password did not help: {why}");

@@ -6,6 +6,7 @@
 
 mod docker;
 mod file;
+mod follow;
 mod journal;
 mod pm2;
 mod shown;

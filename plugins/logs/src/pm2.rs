@@ -40,7 +40,7 @@ pub struct Arguments {
     /// Only stderr.
     #[serde(default)]
     pub errors: bool,
-    /// Only with this text.
+    /// With this text.
     pub grep: Option<String>,
 }
 

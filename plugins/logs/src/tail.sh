@@ -12,7 +12,7 @@ r=; for s in .1 .1.gz .1.zst .0; do [ -e "$f$s" ] && r=$s && break; done
 echo "$(stat -L -c '%s %Y' "$f" 2>/dev/null || echo '- -') ${r:--}"
 if [ "$4" != 0 ]; then
   command -v timeout >/dev/null 2>&1 || exit 96
-  timeout "$4" tail -n "$2" -F "$f" | head -c 1000000
+  exec timeout "$4" tail -n "$2" -F "$f"
 elif [ -n "$3" ]; then $u <"$f" | grep -aiF -e "$3" | tail -n "$2" | tail -c 1000000
 elif [ "$u" = cat ]; then tail -n "$2" <"$f" | tail -c 1000000
 else $u <"$f" | tail -n "$2" | tail -c 1000000; fi

@@ -5,6 +5,7 @@
 
 use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{Map, Value, json};
+use orchestrator_sdk::{Process, Signal};
 
 struct Echo;
 
@@ -15,6 +16,10 @@ impl Plugin for Echo {
             .tool(Tool::new("guest_exec", "Run", "Runs one command.", exec).server_argument("alias"))
             .tool(
                 Tool::new("guest_exec_all", "Run all", "Runs commands at the same time.", exec_all)
+                    .server_argument("alias"),
+            )
+            .tool(
+                Tool::new("guest_spawn", "Spawn", "Does things with processes, one after the other.", spawn)
                     .server_argument("alias"),
             )
             .tool(Tool::new("guest_servers", "Servers", "Lists the granted servers.", servers).read_only())
@@ -116,6 +121,92 @@ fn exec_all(host: &dyn Host, several: Several) -> Result<Output<Value>, Problem>
         })
         .collect();
     Ok(Output::new(format!("{} commands", results.len()), json!({"results": results})))
+}
+
+/// What to do with processes, and of which tools they are the arguments.
+#[derive(Deserialize, JsonSchema)]
+struct Play {
+    alias: String,
+    /// Started first, in this order.
+    commands: Vec<Line>,
+    steps: Vec<Step>,
+}
+
+/// One thing done to a process, named by its place among the commands.
+#[derive(Deserialize, JsonSchema)]
+struct Step {
+    /// `read`, `until` (reads until the text has come), `signal`, `wait`, `drop`, `sleep`, `cancelled`, `trap` or `loop`.
+    op: String,
+    #[serde(default)]
+    process: usize,
+    /// How long to wait; 60 seconds if not said.
+    ms: Option<u64>,
+    /// To wait for, or the signal's name.
+    #[serde(default)]
+    text: String,
+}
+
+/// Each step reports its number when it begins.
+fn spawn(host: &dyn Host, play: Play) -> Result<Output<Value>, Problem> {
+    let mut processes: Vec<Option<Process>> = Vec::new();
+    for command in play.commands {
+        processes.push(Some(host.spawn(&play.alias, command.into())?));
+    }
+    let mut results = Vec::new();
+    for (number, step) in play.steps.iter().enumerate() {
+        host.report(number as f64, None, Some(&format!("step {number}")));
+        let slot = processes.get_mut(step.process).ok_or_else(|| Problem::invalid("no such process"))?;
+        let gone = || Problem::invalid("the process was dropped");
+        let time = std::time::Duration::from_millis(step.ms.unwrap_or(60_000));
+        results.push(match step.op.as_str() {
+            "drop" => json!({"dropped": slot.take().is_some()}),
+            "sleep" => {
+                std::thread::sleep(time);
+                Value::Null
+            }
+            "cancelled" => json!(host.cancelled()),
+            "trap" => panic!("as the test wished"),
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            "signal" => {
+                let signal = match step.text.as_str() {
+                    "HUP" => Signal::Hup,
+                    "INT" => Signal::Int,
+                    "KILL" => Signal::Kill,
+                    "USR1" => Signal::Usr1,
+                    "USR2" => Signal::Usr2,
+                    _ => Signal::Term,
+                };
+                json!(slot.as_mut().ok_or_else(gone)?.signal(signal)?)
+            }
+            "wait" => match slot.as_mut().ok_or_else(gone)?.wait(time)? {
+                Some(finished) => shown(&finished),
+                None => Value::Null,
+            },
+            "until" => {
+                let process = slot.as_mut().ok_or_else(gone)?;
+                let mut stdout = String::new();
+                while !stdout.contains(&step.text) {
+                    let printed = process.read(time)?;
+                    stdout.push_str(&String::from_utf8_lossy(&printed.stdout));
+                    if (printed.ended || printed.is_empty()) && !stdout.contains(&step.text) {
+                        return Err(Problem::failed(format!("{:?} never came, only {stdout:?}", step.text)));
+                    }
+                }
+                json!(stdout)
+            }
+            _ => {
+                let printed = slot.as_mut().ok_or_else(gone)?.read(time)?;
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                json!({
+                    "stdout": text(&printed.stdout), "stderr": text(&printed.stderr), "ended": printed.ended,
+                    "bytes": printed.stdout.len() + printed.stderr.len(),
+                })
+            }
+        });
+    }
+    Ok(Output::new(format!("{} steps", results.len()), json!({"results": results})))
 }
 
 /// A request with everything that the contract lets it have.

@@ -175,8 +175,16 @@ impl Servers {
         } else {
             (ssh::command_line("sh", &words, &[], false)?, stdin)
         };
-        let wire =
-            Wire { line, asked: String::new(), stdin, pty: false, timeout: Some(limit), quota: None, typed: None };
+        let wire = Wire {
+            line,
+            asked: String::new(),
+            stdin,
+            pty: false,
+            timeout: Some(limit),
+            quota: None,
+            typed: None,
+            watched: None,
+        };
         let mut reading = Reading { frames: Frames::new(&nonce), answer: Answer::default(), sink };
         let exit = self.act(call, alias, wire, &mut reading, sent).await?;
         // A shell tells of a signal by a code above 128 (POSIX, 2.8.2).

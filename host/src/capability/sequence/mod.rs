@@ -59,7 +59,7 @@ impl Sequence {
         } else {
             (ssh::command_line("sh", &words, &[], false)?, program)
         };
-        Ok(Wire { line, asked, stdin, pty: false, timeout: self.timeout, quota: None, typed: None })
+        Ok(Wire { line, asked, stdin, pty: false, timeout: self.timeout, quota: None, typed: None, watched: None })
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod http;
 pub mod kv;
 pub mod log;
+pub mod process;
 pub mod progress;
 pub mod secrets;
 pub mod servers;

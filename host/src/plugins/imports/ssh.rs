@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker, Resource};
 
-use super::servers;
+use super::{process, servers};
 use crate::call::Call;
-use crate::capability::{Argv, Captured, Servers};
+use crate::capability::{Argv, Captured, Process, Processes, Servers};
 use crate::error::Problem;
 use crate::plugins::bindings::orchestrator::plugin::{ssh as wit, types};
 use crate::plugins::error::Stopped;
@@ -28,32 +28,49 @@ const MAX_STDIN: usize = 1 << 20;
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub struct Context {
+    pub runner: Runner,
+    pub held: process::Held,
+}
+
+/// What runs commands for a guest.
+pub struct Runner {
     pub granted: Arc<Granted>,
     /// None while a plugin describes itself.
     pub servers: Option<Servers>,
     pub call: Call,
     /// Told while a server is waited for.
     pub watch: Stopwatch,
+    /// Whoever ends the call waits for them.
+    pub processes: Processes,
 }
 
-impl Context {
+impl Runner {
     async fn run(&self, alias: &str, command: wit::Command) -> Result<wit::Finished, types::Problem> {
         Ok(self.capture(alias, command).await?.into())
     }
 
     async fn capture(&self, alias: &str, command: wit::Command) -> Result<Captured, Problem> {
+        let (servers, argv) = self.allowed(alias, command)?;
+        servers.capture(&self.call, alias, argv, OUTPUT_LIMIT).await
+    }
+
+    async fn start(&self, alias: &str, command: wit::Command) -> Result<Process, Problem> {
+        let (servers, argv) = self.allowed(alias, command)?;
+        servers.spawn(&self.call, alias, argv, &self.processes).await
+    }
+
+    /// The command, if it is one and granted, and what runs it.
+    fn allowed(&self, alias: &str, command: wit::Command) -> Result<(&Servers, Argv), Problem> {
         let argv = argv(command)?;
         servers::find(&self.granted, self.servers.as_ref(), alias)?;
         self.granted.check_command(&argv.program, &argv.args, &argv.env, argv.sudo)?;
-        match &self.servers {
-            Some(servers) => servers.capture(&self.call, alias, argv, OUTPUT_LIMIT).await,
-            // Not reached: without servers none was found.
-            None => Err(Problem::internal("a plugin asked for a server while it described itself")),
-        }
+        // Without servers none was found, so this is not reached.
+        let described = || Problem::internal("a plugin asked for a server while it described itself");
+        Ok((self.servers.as_ref().ok_or_else(described)?, argv))
     }
 
     /// A guest whose call was cancelled does not go on: it could not do anything useful with the answer.
-    fn go_on(&self) -> wasmtime::Result<()> {
+    pub fn go_on(&self) -> wasmtime::Result<()> {
         if self.call.cancel.is_cancelled() { Err(Stopped::Cancelled.into()) } else { Ok(()) }
     }
 }
@@ -110,16 +127,16 @@ type Answer = Result<wit::Finished, types::Problem>;
 
 impl wit::Host for Context {
     async fn exec(&mut self, server: String, command: wit::Command) -> wasmtime::Result<Answer> {
-        self.go_on()?;
-        let waiting = self.watch.wait();
-        let answer = self.run(&server, command).await;
+        self.runner.go_on()?;
+        let waiting = self.runner.watch.wait();
+        let answer = self.runner.run(&server, command).await;
         drop(waiting);
-        self.go_on()?;
+        self.runner.go_on()?;
         Ok(answer)
     }
 
     async fn exec_all(&mut self, server: String, commands: Vec<wit::Command>) -> wasmtime::Result<Vec<Answer>> {
-        self.go_on()?;
+        self.runner.go_on()?;
         if commands.len() > MAX_COMMANDS {
             let problem = Problem::invalid(format!(
                 "exec-all takes at most {MAX_COMMANDS} commands, not {}: none of them was run",
@@ -127,12 +144,28 @@ impl wit::Host for Context {
             ));
             return Ok(commands.iter().map(|_| Err(problem.clone().into())).collect());
         }
-        let waiting = self.watch.wait();
-        let this = &*self;
-        let answers = join_all(commands.into_iter().map(|command| this.run(&server, command))).await;
+        let waiting = self.runner.watch.wait();
+        let runner = &self.runner;
+        let answers = join_all(commands.into_iter().map(|command| runner.run(&server, command))).await;
         drop(waiting);
-        self.go_on()?;
+        self.runner.go_on()?;
         Ok(answers)
+    }
+
+    async fn spawn(
+        &mut self,
+        server: String,
+        command: wit::Command,
+    ) -> wasmtime::Result<Result<Resource<Process>, types::Problem>> {
+        self.runner.go_on()?;
+        let waiting = self.runner.watch.wait();
+        let started = self.runner.start(&server, command).await;
+        drop(waiting);
+        self.runner.go_on()?;
+        Ok(match started {
+            Ok(process) => Ok(self.held.table.push(process)?),
+            Err(problem) => Err(problem.into()),
+        })
     }
 }
 

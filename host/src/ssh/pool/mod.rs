@@ -45,8 +45,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Transfers get connections of their own: on a shared one a command would wait behind megabytes. More than two don't make
-/// them faster.
-const BULK_CONNECTIONS: usize = 2;
+/// them faster. Processes get as many, see [`Purpose::Processes`].
+const FURTHER_CONNECTIONS: usize = 2;
 
 /// The connections to all servers. Cheap to clone; the last clone that goes ends them.
 #[derive(Clone)]
@@ -113,7 +113,7 @@ impl Pool {
         let settings = &self.0.settings;
         let (max, min) = match purpose {
             Purpose::Commands => (settings.max_connections, settings.min_connections),
-            Purpose::Transfers => (settings.max_connections.min(BULK_CONNECTIONS), 0),
+            Purpose::Processes | Purpose::Transfers => (settings.max_connections.min(FURTHER_CONNECTIONS), 0),
         };
         let places = Arc::new(Places::new(alias, max, min, self.0.idle.clone()));
         servers.insert(key, places.clone());

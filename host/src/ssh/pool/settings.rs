@@ -17,7 +17,10 @@ const TRUSTED_SILENCE: Duration = Duration::from_secs(10);
 pub enum Purpose {
     /// Answers matter more than throughput.
     Commands,
-    /// The other way round.
+    /// What is read while it runs, by somebody who may be slow. The library gives a channel's window back before anybody has
+    /// read, so one that is not read holds up all others of its connection: no command may be among them.
+    Processes,
+    /// Throughput matters more than answers.
     Transfers,
 }
 
@@ -25,6 +28,7 @@ impl Purpose {
     pub fn as_str(self) -> &'static str {
         match self {
             Purpose::Commands => "commands",
+            Purpose::Processes => "processes",
             Purpose::Transfers => "transfers",
         }
     }

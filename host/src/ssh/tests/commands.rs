@@ -134,6 +134,38 @@ async fn a_cancelled_command_is_stopped() {
     assert_eq!(Problem::from(error).code, Code::Cancelled);
 }
 
+#[tokio::test]
+async fn a_running_command_can_be_signalled_also_while_its_output_is_not_taken() {
+    let fake = start(Manners::default()).await;
+    let pool = Pool::new(settings(5, 1), no_known_hosts());
+    let (asks, asked) = tokio::sync::mpsc::channel(1);
+    let request = Request { signals: Some(asked), ..request("hang TERM") };
+    let call = call();
+    let running = run_with(&pool, &fake.target, request, &call);
+    let asking = async {
+        for name in ["USR1", "TERM"] {
+            let (sent, was_sent) = tokio::sync::oneshot::channel();
+            asks.send(Signal { name, sent }).await.unwrap();
+            was_sent.await.unwrap();
+        }
+    };
+    let (result, ()) = tokio::join!(running, asking);
+    assert_eq!(result.unwrap().0.signal.as_deref(), Some("TERM"));
+    assert_eq!(*fake.seen.signals.lock().unwrap(), ["USR1", "TERM"]);
+
+    let (asks, asked) = tokio::sync::mpsc::channel(1);
+    let mut request = Request { signals: Some(asked), ..super::request("echo hi") };
+    let lease = pool.channel("fake", Purpose::Processes, || async { Ok(fake.target.clone()) }, &call).await.unwrap();
+    let short = Call::new("test", "test").within(Duration::from_secs(5));
+    let (sent, was_sent) = tokio::sync::oneshot::channel();
+    asks.send(Signal { name: "HUP", sent }).await.unwrap();
+    let mut stuck = Stuck;
+    tokio::select! {
+        ended = exec(lease, &mut request, &short, &mut stuck) => panic!("{ended:?}"),
+        sent = was_sent => sent.unwrap(),
+    }
+}
+
 /// Takes nothing.
 struct Full;
 

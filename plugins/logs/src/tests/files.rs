@@ -119,41 +119,6 @@ fn what_was_rotated_away_is_pointed_at() {
 }
 
 #[test]
-fn a_file_is_followed_for_the_time_that_was_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = put(folder.path(), "f", "old\nbefore\n");
-    let arguments = tail(&path, json!({"lines": 1, "follow": 3}));
-    // It writes when `tail` has the file open, which no other process has.
-    let writer = std::thread::spawn({
-        let path = path.clone();
-        move || {
-            let begun = std::time::Instant::now();
-            while !is_open_elsewhere(&path) {
-                assert!(begun.elapsed().as_secs() < 3, "nothing opened the file");
-                std::thread::yield_now();
-            }
-            let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-            std::io::Write::write_all(&mut file, b"during\n").unwrap();
-        }
-    });
-    let host = after(&arguments);
-    writer.join().unwrap();
-    let (text, data) = call(&host, "tail_file", arguments).unwrap();
-    assert_eq!(data["lines"], json!(["before", "during"]));
-    assert!(text.contains(", last 2 lines, followed for 3 s, changed"), "{text}");
-    let packed = refused(&super::host(), "tail_file", tail("/var/log/f.gz", json!({"follow": 2})));
-    assert_eq!(packed.1, "follow");
-}
-
-/// Whether a process has the file open.
-fn is_open_elsewhere(path: &str) -> bool {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let mut files =
-        processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten());
-    files.any(|file| fs::read_link(file.path()).is_ok_and(|target| target == Path::new(path)))
-}
-
-#[test]
 fn missing_folder_device_and_binary_are_different_problems() {
     let folder = tempfile::tempdir().unwrap();
     let check = |path: &str, message: &str, reason: &str| {

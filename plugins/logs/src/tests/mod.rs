@@ -3,6 +3,7 @@
 
 mod containers;
 mod files;
+mod following;
 mod journal_entries;
 mod pm2_apps;
 
