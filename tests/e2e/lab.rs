@@ -80,9 +80,27 @@ async fn services_are_what_systemd_docker_and_pm2_say() -> Result<()> {
     assert_eq!(named(pm2, "crasher")?["status"], "errored");
     let pid = lab.says("ops", "pm2 pid web").await?;
     assert_eq!(named(pm2, "web")?["pid"], number(&pid)?);
-    for wrong in ["broken.service failed", "sick", "crasher"] {
+    for wrong in ["broken.service failed", "user unit offline.service failed", "sick", "crasher"] {
         assert!(found.text.contains(wrong), "{wrong} is not told: {}", found.text);
     }
+    Ok(())
+}
+
+#[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
+async fn what_belongs_to_others_is_told_to_root_and_to_nobody_else() -> Result<()> {
+    let lab = enter().await?;
+    let root = lab.call("get_services_status", "debian", json!({})).await?.ok()?;
+    let crasher = named(&root.structured["pm2"]["items"], "crasher")?;
+    assert_eq!((&crasher["user"], &crasher["status"]), (&json!("ops"), &json!("errored")), "{crasher:#}");
+    let batch = named(&root.structured["podman"]["items"], "batch")?;
+    assert_eq!((&batch["state"], &batch["exit_code"]), (&json!("exited"), &json!(4)), "{batch:#}");
+
+    let ada = lab.call("get_services_status", "ada", json!({})).await?.ok()?;
+    let states = ["docker", "pm2"].map(|part| ada.structured[part]["state"].clone());
+    assert_eq!(states, ["no_permission", "no_permission"], "{}", ada.text);
+    assert!(ada.text.contains("PM2 of ops runs, too"), "{}", ada.text);
+    assert_eq!(ada.structured["podman"]["items"], json!([]), "those of root are not ada's: {}", ada.text);
     Ok(())
 }
 

@@ -45,5 +45,6 @@ mod fail2ban;
 mod logs;
 mod services;
 mod lab;
+mod seed;
 mod secrets;
 mod tidy;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use orchestrator_tests::wait;
+use orchestrator_tests::web::Web;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -130,6 +131,26 @@ async fn a_proxy_of_the_settings_is_for_all_servers_but_those_that_say_none() ->
     assert_eq!(proxy.asked.load(Ordering::SeqCst), 1);
     through(&rig, "none").await?.ok()?;
     assert_eq!(proxy.asked.load(Ordering::SeqCst), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_goes_past_the_proxy_unless_it_goes_through_a_server() -> Result<()> {
+    let proxy = Http::start("HTTP/1.1 200 Connection established\r\n\r\n").await?;
+    let rig = Rig::with_env("MCP_PROXY", &format!("http://127.0.0.1:{}", proxy.port)).await?;
+    let web = Web::start().await?;
+    let add = json!({"alias": "shop", "url": web.url("/ok")});
+    rig.client.call("api_add", add).await?.ok()?;
+    let here = rig.client.call("api_check", json!({"alias": "shop"})).await?.ok()?;
+    assert_eq!((&here.structured["status"], proxy.asked.load(Ordering::SeqCst)), (&json!("UP"), 0), "{}", here.text);
+    let there = rig.client.call("api_check", json!({"alias": "shop", "server_alias": "box"})).await?.ok()?;
+    assert_eq!((&there.structured["status"], proxy.asked.load(Ordering::SeqCst)), (&json!("UP"), 1), "{}", there.text);
+    // Somebody for whom the proxy is the only way has to be told that it was not taken.
+    rig.client.call("api_add", json!({"alias": "gone", "url": "http://127.0.0.1:1"})).await?.ok()?;
+    let told = rig.client.call("api_check", json!({"alias": "gone"})).await?;
+    ensure!(told.text.contains("MCP_PROXY is for SSH"), "{}", told.text);
+    let told = rig.client.call("api_check", json!({"alias": "gone", "server_alias": "box"})).await?;
+    ensure!(!told.text.contains("MCP_PROXY"), "{}", told.text);
     Ok(())
 }
 

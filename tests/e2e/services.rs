@@ -9,10 +9,14 @@ use serde_json::json;
 
 use crate::support::{Rig, repository};
 
+/// A captured file.
+fn captured(file: &str) -> String {
+    repository().join("plugins/monitoring/testdata/services").join(file).display().to_string()
+}
+
 /// A script that prints a captured file if its first word is `verb`.
 fn prints(verb: &str, file: &str) -> String {
-    let path = repository().join("plugins/monitoring/testdata/services").join(file);
-    format!("[ \"$1\" = {verb} ] || exit 9; cat '{}'", path.display())
+    format!("[ \"$1\" = {verb} ] || exit 9; cat '{}'", captured(file))
 }
 
 async fn rig(programs: Vec<(&'static str, String)>) -> Result<Rig> {
@@ -22,8 +26,16 @@ async fn rig(programs: Vec<(&'static str, String)>) -> Result<Rig> {
 #[tokio::test]
 async fn services_containers_and_apps_are_told_with_what_failed_first() -> Result<()> {
     let rig = rig(vec![
-        ("systemctl", prints("list-units", "systemctl-252.txt")),
+        (
+            "systemctl",
+            format!(
+                "case $1 in --user) cat '{}' ;; list-units) cat '{}' ;; *) exit 9 ;; esac",
+                captured("systemctl-user-252.txt"),
+                captured("systemctl-252.txt")
+            ),
+        ),
         ("docker", prints("ps", "docker-28.2.2.txt")),
+        ("podman", prints("ps", "podman-4.3.1.txt")),
         ("pm2", "[ \"$1\" = jlist ] && echo '[]'".to_owned()),
         // PM2's Node.js, which picks out of its list what the answer needs.
         ("node", prints("-e", "pm2-7.0.4.jsonl")),
@@ -33,11 +45,12 @@ async fn services_containers_and_apps_are_told_with_what_failed_first() -> Resul
     fs::create_dir(&home)?;
     fs::write(home.join("pm2.pid"), std::process::id().to_string())?;
     let result = rig.client.call("get_services_status", json!({"alias": "box"})).await?.ok()?;
-    let start = "box: 6 things failed\n! broken.service failed (failed)\n";
+    let start = "box: 9 things failed\n! broken.service failed (failed)\n";
     assert!(result.text.starts_with(start), "{}", result.text);
     assert_eq!(result.structured["docker"]["items"][5]["health"], "unhealthy");
     assert_eq!(result.structured["pm2"]["total"], 4);
-    assert_eq!(result.structured["podman"]["state"], "absent");
+    assert!(result.text.contains("\n! user unit sync.service failed (failed)\n"), "{}", result.text);
+    assert_eq!(result.structured["podman"]["total"], 9);
 
     let failed = json!({"alias": "box", "failed_only": true});
     let result = rig.client.call("get_services_status", failed).await?.ok()?;

@@ -1,7 +1,7 @@
-# A Debian host as many are: systemd, journald, sshd, sudo, cron, nginx, fail2ban, PM2 and a Docker engine. $1 is where it is built.
+# A Debian host as many are: systemd, journald, sshd, sudo, cron, nginx, fail2ban, PM2, a Docker engine and Podman. $1 is where it is built.
 set -eu
 root=$1
-mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,openssh-server,fail2ban,procps,iproute2,nftables,iptables,python3-systemd,curl,sudo,cron,nginx-light,docker.io,nodejs,ca-certificates,busybox-static bookworm "$root"
+mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,openssh-server,fail2ban,procps,iproute2,nftables,iptables,python3-systemd,curl,sudo,cron,nginx-light,docker.io,podman,uidmap,nodejs,ca-certificates,busybox-static bookworm "$root"
 echo lab-debian >"$root/etc/hostname"
 printf '127.0.0.1 localhost lab-debian\n' >"$root/etc/hosts"
 
@@ -54,6 +54,8 @@ for applet in sh sleep echo true false; do ln -s busybox "$root/opt/image/bin/$a
 echo 'setInterval(() => console.log("tick"), 1000)' >"$root/home/ops/web.js"
 echo 'console.error("boom"); process.exit(1)' >"$root/home/ops/crasher.js"
 printf '[Service]\nExecStart=/bin/false\n' >"$root/etc/systemd/system/broken.service"
+printf '[Service]\nExecStart=/bin/false\n' >"$root/home/ops/.config/systemd/user/offline.service"
+ln -s ../offline.service "$root/home/ops/.config/systemd/user/default.target.wants/offline.service"
 
 cat >"$root/usr/local/sbin/lab-setup" <<'X'
 #!/bin/sh
@@ -66,6 +68,10 @@ docker run -d --network none --name sick --health-cmd false --health-interval 1s
 docker run --network none --name job lab:1 sh -c 'echo done; echo oops >&2; exit 3' || [ $? = 3 ]
 sudo -iu ops sh -c 'pm2 kill; pm2 start web.js --name web; pm2 start crasher.js --name crasher --max-restarts 2' </dev/null
 systemctl start broken || true
+# Each new process of this host ends at the limits of its machine, which Podman would raise.
+podman rm -af >/dev/null
+podman image exists lab:1 || tar -C /opt/image -c . | podman import - lab:1
+podman run --runtime runc --network none --ulimit host --name batch lab:1 sh -c 'exit 4' || [ $? = 4 ]
 until fail2ban-client ping; do sleep 0.2; done
 for address in 192.0.2.1 192.0.2.77 2001:db8::1; do fail2ban-client set sshd banip $address; done
 until docker inspect -f '{{.State.Health.Status}}' healthy | grep -q ^healthy; do sleep 0.2; done

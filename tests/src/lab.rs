@@ -1,5 +1,6 @@
 //! The lab's hosts, as `cargo xtask lab up` leaves them: how they are reached, and what a host says itself.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,13 @@ pub struct Lab {
     pub place: Place,
 }
 
+/// What a client of one's own needs to log in to a host.
+pub struct Login {
+    pub address: SocketAddr,
+    pub host_key: String,
+    pub key: PathBuf,
+}
+
 impl Lab {
     /// Starts a program on the hosts of the lab, which must be up.
     pub async fn enter(adapt: impl FnOnce(Launch) -> Launch) -> Result<Lab> {
@@ -23,9 +31,6 @@ impl Lab {
         let client = adapt(Launch::new(&place)).start().await?;
         let lab = Lab { client, place };
         let inventory = inventory()?;
-        let text = std::fs::read_to_string(&inventory)
-            .with_context(|| format!("no lab at {}: cargo xtask lab up", inventory.display()))?;
-        let inventory: Value = serde_json::from_str(&text)?;
         for (alias, host, user) in [
             ("debian", "debian", "root"),
             ("ops", "debian", "ops"),
@@ -69,8 +74,26 @@ impl Lab {
     }
 }
 
+/// How to log in to a host of the lab.
+pub fn login(host: &str) -> Result<Login> {
+    let inventory = inventory()?;
+    let at = &inventory["hosts"][host];
+    let text = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("no {host} in {inventory:#}"));
+    let address = format!("{}:{}", text(&at["host"])?, at["port"]);
+    let address = address.parse().with_context(|| format!("{address} is no address"))?;
+    Ok(Login { address, host_key: text(&at["hostKey"])?, key: text(&inventory["key"])?.into() })
+}
+
+/// What `cargo xtask lab up` wrote down.
+fn inventory() -> Result<Value> {
+    let path = path()?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("no lab at {}: cargo xtask lab up", path.display()))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 /// Where the hosts are written down: `ORCHESTRATOR_LAB`, else where `cargo xtask lab up` puts it.
-fn inventory() -> Result<PathBuf> {
+fn path() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ORCHESTRATOR_LAB") {
         return Ok(path.into());
     }

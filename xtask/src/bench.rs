@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::build;
-use crate::process::{self, binary, root};
+use crate::process::{self, binary, root, say};
+use crate::{build, lab};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -22,5 +22,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .args(&arguments.rest)
         .env("ORCHESTRATOR_BIN", binary("mcp-orchestrator", true))
         .env("ORCHESTRATOR_GUESTS", root().join("target/guests"));
-    process::run(&mut command)
+    // The tools of plugins are measured on a host of the lab. Without one the bench says so, and measures what it can.
+    let names: Vec<&String> = arguments.rest.iter().filter(|word| !word.starts_with("--")).collect();
+    if !names.is_empty() && names.iter().all(|name| *name != "plugin") {
+        return process::run(&mut command);
+    }
+    let was_up = lab::is_up();
+    match lab::for_tests() {
+        Ok(inventory) => drop(command.env("ORCHESTRATOR_LAB", inventory)),
+        Err(why) => say(&format!("no lab: {why}")),
+    }
+    let measured = process::run(&mut command);
+    // Whoever had it up before wants it up afterwards.
+    if !was_up && lab::is_up() {
+        lab::run(&lab::Verb::Down)?;
+    }
+    measured
 }

@@ -1,9 +1,10 @@
-//! Everything that a person does twice: `cargo xtask setup | build | demo | test | lab | bench | lint | install | component`.
+//! Everything that a person does twice: `cargo xtask setup | build | demo | test | lab | compare | bench | lint | install | component`.
 //!
 //! One file per verb. Nothing of the program itself is here.
 
 mod bench;
 mod build;
+mod compare;
 mod component;
 mod demo;
 mod install;
@@ -41,6 +42,8 @@ enum Verb {
         #[command(subcommand)]
         verb: lab::Verb,
     },
+    /// Compare facts with those of the Node project that this one replaces, on a host of the lab
+    Compare,
     /// Measure speed and memory
     Bench(bench::Arguments),
     /// Check formatting, lints, and licences and advisories of dependencies
@@ -69,6 +72,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Demo => demo::run(),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Lab { verb } => lab::run(&verb),
+        Verb::Compare => compare::run(),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint => lint::run(),
         Verb::Install(arguments) => install::run(&arguments),

@@ -1,6 +1,5 @@
 //! `cargo xtask test`: set up, build, run every test, those on the lab's hosts too where there can be a lab.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
@@ -26,7 +25,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let was_up = lab::is_up();
     // The lab is built while the compiler is at work: both have long stretches in which they leave the machine idle.
-    let lab = thread::spawn(lab_for_tests);
+    let lab = thread::spawn(lab::for_tests);
     build()?;
     process::run(&mut test())?;
     let lab = lab.join().ok().context("bringing up the lab panicked")?;
@@ -47,18 +46,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             say("==================================================================");
             Ok(())
         }
-    }
-}
-
-/// The lab, or why there is none: not every machine has the packages and the rights that it needs, and the other tests count
-/// without it. With `ORCHESTRATOR_LAB=off` there shall be none.
-fn lab_for_tests() -> Result<PathBuf, String> {
-    if std::env::var("ORCHESTRATOR_LAB").is_ok_and(|word| word == "off") {
-        return Err("ORCHESTRATOR_LAB is off".to_owned());
-    }
-    match lab::impossible() {
-        Some(why) => Err(why.to_owned()),
-        None => lab::up().map_err(|error| format!("it did not come up: {error:#}")),
     }
 }
 

@@ -7,6 +7,7 @@ mod server;
 mod caller;
 mod report;
 mod program;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::memory;
 use crate::audit::Audit;
 use crate::capability::{Http, Servers};
-use crate::config::Settings;
+use crate::config::{Proxy, Settings};
 use crate::http::Tls;
 use crate::inventory::Inventory;
 use crate::jobs::Jobs;
@@ -31,6 +32,7 @@ pub struct Program {
     pub jobs: Jobs,
     pool: Pool,
     audit: Audit,
+    /// Compiles what is not compiled yet, and looks after the memory from then on.
     warming: JoinHandle<()>,
 }
 
@@ -54,7 +56,8 @@ impl Program {
             configs: settings.plugins.clone(),
             limits: settings.plugin_limits,
             reserved_tools: Registry::core_names(),
-            http: Http::new(servers.clone(), Tls::new(settings.ca_file.clone())),
+            http: Http::new(servers.clone(), Tls::new(settings.ca_file.clone()))
+                .beside_proxy(settings.proxy.as_ref().is_some_and(|proxy| *proxy != Proxy::Direct)),
             servers: servers.clone(),
             kept,
         })
@@ -67,7 +70,7 @@ impl Program {
         // Compiles in the background what the cache does not hold, so that a first call need not wait for it.
         let warming = tokio::spawn(async move {
             plugins.warm_up().await;
-            give_memory_back();
+            memory::give_back_from_now_on().await;
         });
         Ok(Program { registry, jobs, pool, audit, warming })
     }
@@ -78,16 +81,6 @@ impl Program {
         self.jobs.shutdown(GRACE).await;
         self.pool.shutdown().await;
         self.audit.flush().await;
-    }
-}
-
-/// Returns to the system what compiling has left unused: the allocator would keep it for as long as the process lives, which
-/// may be months.
-fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim only gives back pages that hold no allocation; it may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

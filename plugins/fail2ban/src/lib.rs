@@ -1,11 +1,14 @@
 //! Who is banned on a server: which commands are run, and which answer or problem they make.
 //!
-//! What `fail2ban-client` prints is read in `parse`. Nothing is banned, unbanned or changed here.
+//! What `fail2ban-client` prints is read in `parse`. Nothing is banned, unbanned or changed here. Which jails a server has is
+//! kept between calls, so that all of it is asked for at once.
 
 mod parse;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{Map, Value};
 
@@ -63,6 +66,8 @@ const SECONDS: u64 = 20;
 const AT_ONCE: usize = 32;
 /// More addresses than this are in the data only.
 const SHOWN_ADDRESSES: usize = 30;
+/// More addresses of a jail than this nobody reads; some servers ban tens of thousands.
+const KEPT_ADDRESSES: usize = 1000;
 
 const START: &str =
     "`systemctl status fail2ban` or the log /var/log/fail2ban.log says why; `systemctl start fail2ban` starts it.";
@@ -92,6 +97,15 @@ fn get_fail2ban_status(host: &dyn Host, arguments: Arguments) -> Result<Output<S
         Some(name) => one(host, &mut answer, &name)?,
         None => all(host, &mut answer)?,
     }
+    for jail in &mut answer.jails {
+        if jail.banned.len() > KEPT_ADDRESSES {
+            jail.banned.truncate(KEPT_ADDRESSES);
+            let name = &jail.name;
+            answer
+                .notes
+                .push(format!("the jail {name} bans more addresses than the first {KEPT_ADDRESSES} that are told"));
+        }
+    }
     answer.jails.sort_by(|a, b| (b.currently_banned, &a.name).cmp(&(a.currently_banned, &b.name)));
     Ok(Output::new(answer.text(), answer))
 }
@@ -118,33 +132,77 @@ fn one(host: &dyn Host, answer: &mut Status, name: &str) -> Result<(), Problem> 
 }
 
 fn all(host: &dyn Host, answer: &mut Status) -> Result<(), Problem> {
-    let (text, sudo) = match ask(host, &answer.alias, None)? {
-        (Reply::Answered(text), sudo) => (text, sudo),
-        (other, _) => return Err(unreadable(&answer.alias, &format!("{other:?}"))),
+    let key = format!("seen/{}", answer.alias);
+    // A memory that cannot be read or kept costs a round trip and nothing else.
+    let seen: Seen = host.kv_json(&key).ok().flatten().unwrap_or_default();
+    let (text, sudo, mut told) = match again(host, &answer.alias, &seen)? {
+        Some((text, told)) => (text, seen.sudo, told),
+        None => match ask(host, &answer.alias, None)? {
+            (Reply::Answered(text), sudo) => (text, sudo, BTreeMap::new()),
+            (other, _) => return Err(unreadable(&answer.alias, &format!("{other:?}"))),
+        },
     };
     answer.sudo = sudo;
     let names = parse::jails(&text).ok_or_else(|| unreadable(&answer.alias, &text))?;
     let (names, odd): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_jail_name(name));
     answer.notes.extend(odd.iter().map(|name| format!("the jail {name:?} has a name that cannot be asked for")));
-    for names in names.chunks(AT_ONCE) {
+    let missing: Vec<&String> = names.iter().filter(|name| !told.contains_key(*name)).collect();
+    for names in missing.chunks(AT_ONCE) {
         let commands = names.iter().map(|name| status(Some(name), sudo)).collect();
-        for (name, finished) in names.iter().zip(host.exec_all(&answer.alias, commands)) {
-            let finished = match finished {
-                Ok(finished) => finished,
-                Err(problem) if problem.code == "COMMAND_TIMEOUT" => {
-                    answer.notes.push(format!("the jail {name} did not answer within {SECONDS} s"));
-                    continue;
-                }
-                Err(problem) => return Err(problem),
-            };
-            match parse::jail(name, &finished.stdout_text()).filter(|_| finished.success()) {
-                Some(jail) => answer.jails.push(jail),
-                // It may have been stopped in between.
-                None => answer.notes.push(format!("the jail {name} could not be asked: {}", finished.ending())),
+        let finished = host.exec_all(&answer.alias, commands);
+        told.extend(names.iter().map(|name| (*name).clone()).zip(finished));
+    }
+    for (name, finished) in names.iter().filter_map(|name| Some((name, told.remove(name)?))) {
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(problem) if problem.code == "COMMAND_TIMEOUT" => {
+                answer.notes.push(format!("the jail {name} did not answer within {SECONDS} s"));
+                continue;
             }
+            Err(problem) => return Err(problem),
+        };
+        match parse::jail(name, &finished.stdout_text()).filter(|_| finished.success()) {
+            Some(jail) => answer.jails.push(jail),
+            // It may have been stopped in between.
+            None => answer.notes.push(format!("the jail {name} could not be asked: {}", finished.ending())),
         }
     }
+    let now = Seen { sudo, jails: names };
+    if now != seen {
+        let _ = host.kv_set_json(&key, &now);
+    }
     Ok(())
+}
+
+/// What was found on a server the last time. The jails are asked for along with their list, which costs no round trip of its
+/// own; what counts is the list of now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    sudo: bool,
+    jails: Vec<String>,
+}
+
+/// Each jail's answer, by its name.
+type Told = BTreeMap<String, Result<Finished, Problem>>;
+
+/// Asks as it went the last time: the list, and the jails that there were. None when that is no way any more.
+fn again(host: &dyn Host, alias: &str, seen: &Seen) -> Result<Option<(String, Told)>, Problem> {
+    let jails: Vec<&String> = seen.jails.iter().filter(|name| is_jail_name(name)).take(AT_ONCE - 1).collect();
+    if jails.is_empty() {
+        return Ok(None);
+    }
+    let list = std::iter::once(status(None, seen.sudo));
+    let commands = list.chain(jails.iter().map(|name| status(Some(name), seen.sudo))).collect();
+    let mut answers = host.exec_all(alias, commands).into_iter();
+    let finished = match answers.next() {
+        Some(Ok(finished)) => finished,
+        // The operator has withheld sudo since.
+        Some(Err(problem)) if ["NOT_GRANTED", "POLICY_DENIED"].contains(&problem.code.as_str()) => return Ok(None),
+        Some(Err(problem)) => return Err(problem),
+        None => return Ok(None),
+    };
+    let Reply::Answered(text) = parse::reply(&finished, seen.sudo) else { return Ok(None) };
+    Ok(Some((text, jails.into_iter().cloned().zip(answers).collect())))
 }
 
 /// Asks as the login user and as root at once, which costs one round trip whichever is needed. The answer is what was
@@ -233,7 +291,8 @@ impl Status {
             if !jail.banned.is_empty() {
                 let shown: Vec<&str> = jail.banned.iter().take(SHOWN_ADDRESSES).map(String::as_str).collect();
                 let _ = write!(text, "\n  banned: {}", shown.join(" "));
-                if let Some(more) = jail.banned.len().checked_sub(SHOWN_ADDRESSES).filter(|more| *more > 0) {
+                let all = jail.currently_banned.unwrap_or_default().max(jail.banned.len() as u64);
+                if let Some(more) = all.checked_sub(SHOWN_ADDRESSES as u64).filter(|more| *more > 0) {
                     let _ = write!(text, " and {more} more");
                 }
             }

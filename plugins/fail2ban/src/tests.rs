@@ -49,6 +49,58 @@ fn refused(host: &Mock, arguments: Value) -> (String, Value) {
 }
 
 #[test]
+fn from_the_second_call_on_one_round_trip_is_enough() {
+    let host = for_root_only();
+    let first = call(&host, json!({"alias": "web"})).unwrap();
+    assert_eq!((host.round_trips(), host.commands().len()), (2, 2 + JAILS.len()));
+    let second = call(&host, json!({"alias": "web"})).unwrap();
+    assert_eq!((host.round_trips(), host.commands().len()), (3, 3 + 2 * JAILS.len()));
+    assert_eq!(first, second);
+    assert_eq!(host.all_kept().keys().collect::<Vec<_>>(), ["seen/web"]);
+}
+
+#[test]
+fn what_has_changed_since_the_last_call_is_told_as_it_is() {
+    let remembered = |sudo: bool, jails: &[&str]| json!({"sudo": sudo, "jails": jails}).to_string();
+    let expected = call(&for_root_only(), json!({"alias": "web"})).unwrap();
+    for (sudo, jails) in [
+        // One jail is new.
+        (true, &["sshd", "ssh-journal"][..]),
+        // Sudo is needed now.
+        (false, &["sshd"]),
+        // One is gone.
+        (true, &["gone", "sshd", "ssh-journal", "nginx-http-auth"]),
+        // Nobody wrote this.
+        (true, &["--help"]),
+    ] {
+        let host = for_root_only()
+            .finishes(status(Some("gone"), true), unknown_jail())
+            .kept("seen/web", remembered(sudo, jails));
+        assert_eq!(call(&host, json!({"alias": "web"})).unwrap(), expected, "{jails:?}");
+        assert!(host.commands().iter().all(|(_, command)| !command.args.contains(&"--help".to_owned())));
+    }
+    let host = for_root_only().kept("seen/web", "no JSON");
+    assert_eq!(call(&host, json!({"alias": "web"})).unwrap(), expected);
+    let lost = Problem::new("CONNECTION_FAILED", "lost").retryable();
+    let host = for_root_only().fails(status(None, true), lost.clone()).kept("seen/web", remembered(true, &["sshd"]));
+    assert_eq!(call(&host, json!({"alias": "web"})).unwrap_err(), lost);
+}
+
+#[test]
+fn a_jail_with_thousands_of_bans_does_not_fill_the_answer() {
+    let addresses: Vec<String> = (0..5000).map(|number| format!("10.0.{}.{}", number / 250, number % 250)).collect();
+    let jail = format!(
+        "Status for the jail: sshd\n`- Actions\n   |- Currently banned:\t5000\n   `- Banned IP list:\t{}\n",
+        addresses.join(" ")
+    );
+    let host = host().answer(status(Some("sshd"), false), jail).exits(status(Some("sshd"), true), 1, NO_PASSWORD);
+    let (text, data) = call(&host, json!({"alias": "web", "jail": "sshd"})).unwrap();
+    assert_eq!(data["jails"][0]["banned"].as_array().unwrap().len(), KEPT_ADDRESSES);
+    assert_eq!(data["jails"][0]["currently_banned"], 5000);
+    assert!(text.contains(" and 4970 more\n") && text.contains("\nNote: the jail sshd bans more"), "{text}");
+}
+
+#[test]
 fn every_jail_is_told_in_two_round_trips() {
     let host = for_root_only();
     let (text, data) = call(&host, json!({"alias": "web"})).unwrap();
@@ -192,4 +244,20 @@ fn the_description_is_short_enough_for_a_model() {
     let bytes =
         json!([tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema]).to_string().len();
     assert!(bytes < 650, "{bytes} bytes");
+}
+
+#[test]
+fn a_host_of_the_rhel_family_is_told_as_its_terminal_shows_it() {
+    let host = host()
+        .answer(status(None, false), include_str!("../testdata/1.0.1-el9/status.txt"))
+        .exits(status(None, true), 1, NO_PASSWORD)
+        .answer(status(Some("sshd"), false), include_str!("../testdata/1.0.1-el9/jail-sshd.txt"));
+    let (_, data) = call(&host, json!({"alias": "web"})).unwrap();
+    assert_eq!(
+        data["jails"][0],
+        json!({
+            "name": "sshd", "currently_failed": 0, "total_failed": 3, "currently_banned": 1, "total_banned": 1,
+            "banned": ["10.102.1.11"], "files": [], "journal_matches": "_SYSTEMD_UNIT=sshd.service + _COMM=sshd",
+        })
+    );
 }

@@ -196,3 +196,26 @@ fn the_description_is_short_enough_for_a_model() {
         json!([tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema]).to_string().len();
     assert!(bytes < 2_000, "{bytes} bytes");
 }
+
+/// Single files of systems that were not at hand as a whole.
+#[test]
+fn other_distributions_are_told_by_their_names_and_disks() {
+    let check = |file: &str, name: &str| {
+        let os = parse::os(Some(file), Some("Linux 6.1.0 x86_64\n")).unwrap();
+        assert_eq!(os.name.as_deref(), Some(name));
+    };
+    check(include_str!("../testdata/elsewhere/os-release-ubuntu-16.04"), "Ubuntu 16.04.1 LTS");
+    check(include_str!("../testdata/elsewhere/os-release-rocky-8.4"), "Rocky Linux 8.4 (Green Obsidian)");
+    check(include_str!("../testdata/elsewhere/os-release-alpine-3.22"), "Alpine Linux v3.22");
+
+    let disks = |df: &str| -> Vec<(String, u64, f64)> {
+        let disks = parse::filesystems(df, None, None).unwrap();
+        disks.into_iter().map(|disk| (disk.mount, disk.size_bytes / 1024, disk.used_percent.round())).collect()
+    };
+    assert_eq!(
+        disks(include_str!("../testdata/elsewhere/df-centos-7.7.txt")),
+        [("/".to_owned(), 17_811_456, 10.0), ("/boot".to_owned(), 1_038_336, 23.0)]
+    );
+    // Images of snaps are full by nature, and no reason to worry.
+    assert_eq!(disks(include_str!("../testdata/elsewhere/df-ubuntu-18.04.txt")), [("/".to_owned(), 20_508_240, 30.0)]);
+}

@@ -47,7 +47,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let (bench, known) = Bench::start().await?;
     let (known, port) = (known.path(), bench.sshd.port());
     add(&bench.program, &bench.sshd, port).await?;
-    compiled(&bench.program).await?;
+    compiled(&bench.program, "box").await?;
     let big = bench.at("big");
     random_file(&big, BIG)?;
     let (mut up, mut down, mut by_sftp) = (Samples::default(), Samples::default(), Samples::default());

@@ -46,7 +46,7 @@ pub async fn measure_far() -> Result<Vec<Figure>> {
         let place = Place::new()?;
         let program = Launch::new(&place).start().await?;
         add(&program, &sshd, far.address.port()).await?;
-        compiled(&program).await?;
+        compiled(&program, "box").await?;
         let bare = connect(&sshd, far.address).await?;
         let (mut through, mut direct, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..2 + FAR_ROUNDS {
@@ -75,7 +75,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let place = Place::new()?;
     let program = Launch::new(&place).start().await?;
     add(&program, &sshd, sshd.port()).await?;
-    compiled(&program).await?;
+    compiled(&program, "box").await?;
     let bare = connect(&sshd, sshd.address).await?;
     let (mut through, mut direct) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
@@ -147,9 +147,16 @@ async fn time_program(program: &Client) -> Result<Duration> {
 }
 
 pub(super) async fn time_bare(session: &Handle<Pinned>) -> Result<Duration> {
+    let (took, output, status) = run_bare(session, "echo hi").await?;
+    ensure!(output == b"hi\n" && status == Some(0), "{output:?} {status:?}");
+    Ok(took)
+}
+
+/// A command over a channel of its own: how long it took, what it printed and how it ended.
+pub(super) async fn run_bare(session: &Handle<Pinned>, command: &str) -> Result<(Duration, Vec<u8>, Option<u32>)> {
     let started = Instant::now();
     let mut channel = session.channel_open_session().await?;
-    channel.exec(true, "echo hi").await?;
+    channel.exec(true, command).await?;
     channel.eof().await?;
     let (mut output, mut status) = (Vec::new(), None);
     while let Some(message) = channel.wait().await {
@@ -159,9 +166,7 @@ pub(super) async fn time_bare(session: &Handle<Pinned>) -> Result<Duration> {
             _ => {}
         }
     }
-    let took = started.elapsed();
-    ensure!(output == b"hi\n" && status == Some(0), "{output:?} {status:?}");
-    Ok(took)
+    Ok((started.elapsed(), output, status))
 }
 
 /// Accepts the one host key that the sshd has.
@@ -179,10 +184,14 @@ impl client::Handler for Pinned {
 }
 
 pub(super) async fn connect(sshd: &Sshd, address: SocketAddr) -> Result<Handle<Pinned>> {
+    log_in(address, sshd.fingerprint(), &sshd.user, &sshd.client_key.path).await
+}
+
+pub(super) async fn log_in(address: SocketAddr, host_key: &str, user: &str, key: &Path) -> Result<Handle<Pinned>> {
     let config = client::Config { nodelay: true, ..client::Config::default() };
-    let mut session = client::connect(Arc::new(config), address, Pinned(sshd.fingerprint().to_owned())).await?;
-    let key = load_secret_key(&sshd.client_key.path, None).context("reading the client key")?;
-    let login = session.authenticate_publickey(&sshd.user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await?;
+    let mut session = client::connect(Arc::new(config), address, Pinned(host_key.to_owned())).await?;
+    let key = load_secret_key(key, None).context("reading the client key")?;
+    let login = session.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await?;
     ensure!(login.success(), "sshd refuses the key of the bench");
     Ok(session)
 }

@@ -45,7 +45,7 @@ async fn started(sshd: &Sshd) -> Result<(Client, Place)> {
     let place = Place::new()?;
     let program = Launch::new(&place).start().await?;
     add(&program, sshd, sshd.port()).await?;
-    compiled(&program).await?;
+    compiled(&program, "box").await?;
     Ok((program, place))
 }
 

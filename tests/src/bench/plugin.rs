@@ -1,21 +1,157 @@
 //! A call of the guest `echo` (instantiate, call, one import) beside a call of a core tool that does as little. Both go over
 //! MCP, in turns, so that their difference is the plugin call.
+//!
+//! And what each tool of the bundled plugins takes on a real host, beside the slowest of its own commands run alone. Tools that
+//! run no command (those of `api`) have no row.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use russh::client::Handle;
+use serde_json::{Value, json};
 
-use crate::client::Launch;
+use crate::client::{Client, Launch};
+use crate::lab::{self, Lab};
 use crate::place::Place;
+use crate::sshd::Sshd;
 
-use super::{Figure, spread};
+use super::exec::{Pinned, add, connect, log_in, run_bare};
+use super::{Figure, compiled, spread};
 
 const WARM_UP: usize = 50;
 const ROUNDS: usize = 500;
+/// Each round of a tool takes up to a second.
+const TOOL_ROUNDS: usize = 11;
+/// By how much a tool may exceed the slowest of its commands.
+const TOOL_TARGET: f64 = 1.2;
+
+/// What is called on the lab's Debian host.
+const TOOLS: [(&str, &str); 7] = [
+    ("get_system_resources", "{}"),
+    ("get_services_status", "{}"),
+    ("tail_file", r#"{"filepath": "/etc/passwd"}"#),
+    ("get_docker_logs", r#"{"container": "job"}"#),
+    ("get_pm2_logs", r#"{"app": "web"}"#),
+    ("get_journal_logs", "{}"),
+    ("get_fail2ban_status", "{}"),
+];
+/// What any machine can answer.
+const TOOLS_ANYWHERE: [(&str, &str); 3] =
+    [("get_system_resources", "{}"), ("get_services_status", "{}"), ("tail_file", r#"{"filepath": "/etc/passwd"}"#)];
 
 pub async fn measure() -> Result<Vec<Figure>> {
+    let mut figures = measure_call().await?;
+    figures.extend(measure_tools().await?);
+    Ok(figures)
+}
+
+async fn measure_tools() -> Result<Vec<Figure>> {
+    match lab::login("debian") {
+        Ok(login) => {
+            let lab = Lab::enter(|launch| launch).await?;
+            let bare = log_in(login.address, &login.host_key, "ops", &login.key).await?;
+            let figures = measure_each(&lab.client, &lab.place, "ops", &bare, &TOOLS).await?;
+            lab.client.close().await?;
+            Ok(figures)
+        }
+        Err(why) => {
+            eprintln!("==================================================================");
+            eprintln!("NOT MEASURED: the tools of plugins on a host of the lab, because there is {why:#}");
+            eprintln!(
+                "The rows are those of a loopback sshd on this machine, for the tools that any machine can answer."
+            );
+            eprintln!("==================================================================");
+            let sshd = Sshd::start().await?;
+            let place = Place::new()?;
+            let program = Launch::new(&place).start().await?;
+            add(&program, &sshd, sshd.port()).await?;
+            let bare = connect(&sshd, sshd.address).await?;
+            let figures = measure_each(&program, &place, "box", &bare, &TOOLS_ANYWHERE).await?;
+            program.close().await?;
+            Ok(figures)
+        }
+    }
+}
+
+/// Each tool in turns with each of its commands, so that all have the same minute.
+async fn measure_each(
+    program: &Client,
+    place: &Place,
+    alias: &str,
+    bare: &Handle<Pinned>,
+    tools: &[(&'static str, &str)],
+) -> Result<Vec<Figure>> {
+    compiled(program, alias).await?;
+    let mut figures = Vec::new();
+    for (tool, arguments) in tools {
+        let mut arguments: Value = serde_json::from_str(arguments)?;
+        arguments["alias"] = json!(alias);
+        let call = json!({"name": tool, "arguments": arguments});
+        let commands = commands(program, place, alias, tool, &call).await?;
+        let (mut whole, mut alone) = (Vec::new(), vec![Vec::new(); commands.len()]);
+        for round in 0..=TOOL_ROUNDS {
+            let started = Instant::now();
+            let answer = program.request("tools/call", call.clone()).await?;
+            let took = started.elapsed();
+            ensure!(answer["isError"] != true, "{answer}");
+            // The first finds files that nobody has read yet.
+            if round > 0 {
+                whole.push(took);
+            }
+            for (command, times) in commands.iter().zip(&mut alone) {
+                let (took, ..) = run_bare(bare, command).await?;
+                if round > 0 {
+                    times.push(took);
+                }
+            }
+        }
+        let whole = spread(&whole).median;
+        let (slowest, command) = commands
+            .iter()
+            .zip(&alone)
+            .map(|(command, times)| (spread(times).median, command))
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+            .with_context(|| format!("{tool} has run no command"))?;
+        figures.push(Figure::new(tool, whole / slowest, "times").target(TOOL_TARGET).note(format!(
+            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms: {}",
+            commands.len(),
+            shown(command)
+        )));
+    }
+    Ok(figures)
+}
+
+/// The command lines that a call of the tool runs, as the audit log has them.
+async fn commands(program: &Client, place: &Place, alias: &str, tool: &str, call: &Value) -> Result<BTreeSet<String>> {
+    program.request("tools/call", call.clone()).await?;
+    // Lines are written in their order, so with this one all before it are there.
+    let mark = format!("true {tool}");
+    program.call("task_exec", json!({"alias": alias, "cmd": mark})).await?.ok()?;
+    let path = place.data().join("audit.jsonl");
+    for _ in 0..600 {
+        let text = std::fs::read_to_string(&path)?;
+        let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        if lines.iter().any(|line| line["command"].as_str().is_some_and(|command| command.contains(&mark))) {
+            let own = lines.iter().filter(|line| line["tool"] == tool && line["action"] == "exec");
+            return Ok(own.filter_map(|line| line["command"].as_str().map(str::to_owned)).collect());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("{} has no line of {mark:?} after a minute", path.display())
+}
+
+/// The beginning of a command, on one line.
+fn shown(command: &str) -> String {
+    let words = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(48) {
+        Some((end, _)) => format!("{} …", words.get(..end).unwrap_or_default()),
+        None => words,
+    }
+}
+
+async fn measure_call() -> Result<Vec<Figure>> {
     let folder = std::env::var_os("ORCHESTRATOR_GUESTS").map(PathBuf::from);
     let guest = folder.context("ORCHESTRATOR_GUESTS is not set: run `cargo xtask bench`")?.join("echo.wasm");
     let place = Place::new()?;

@@ -37,7 +37,7 @@ async fn use_once(place: &Place, sshd: &Sshd) -> Result<(Client, Value)> {
     let program = Launch::new(place).start().await?;
     exec::add(&program, sshd, sshd.port()).await?;
     let list = program.request("tools/list", json!({})).await?;
-    compiled(&program).await?;
+    compiled(&program, "box").await?;
     Ok((program, list))
 }
 

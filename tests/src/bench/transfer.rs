@@ -204,7 +204,7 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let (bench, known) = Bench::start().await?;
     let (known, port) = (known.path(), bench.sshd.port());
     add(&bench.program, &bench.sshd, port).await?;
-    compiled(&bench.program).await?;
+    compiled(&bench.program, "box").await?;
     let idle = reset_peak(bench.program.pid())?;
     let (big, small) = (bench.at("big"), bench.at("small"));
     random_file(&big, BIG)?;
@@ -331,7 +331,7 @@ pub async fn measure_far() -> Result<Vec<Figure>> {
         let far = Far::start(bench.sshd.address, Duration::from_millis(millis)).await?;
         let (known, port) = (known.path(), far.address.port());
         add(&bench.program, &bench.sshd, port).await?;
-        compiled(&bench.program).await?;
+        compiled(&bench.program, "box").await?;
         let (big, small, few) = (bench.at("big"), bench.at("small"), bench.at("few"));
         random_file(&big, FAR_BIG)?;
         small_files(&small, SMALL_FILES)?;

@@ -61,6 +61,18 @@ pub fn impossible() -> Option<&'static str> {
     None
 }
 
+/// The lab, or why there is none: not every machine has the packages and the rights that it needs, and the other tests count
+/// without it. With `ORCHESTRATOR_LAB=off` there shall be none.
+pub fn for_tests() -> Result<PathBuf, String> {
+    if std::env::var("ORCHESTRATOR_LAB").is_ok_and(|word| word == "off") {
+        return Err("ORCHESTRATOR_LAB is off".to_owned());
+    }
+    match impossible() {
+        Some(why) => Err(why.to_owned()),
+        None => up().map_err(|error| format!("it did not come up: {error:#}")),
+    }
+}
+
 /// Brings every host up. Returns where the tests read how they are reached.
 pub fn up() -> Result<PathBuf> {
     if let Some(why) = impossible() {

@@ -37,11 +37,19 @@ pub struct Http(Arc<Parts>);
 struct Parts {
     servers: Servers,
     tls: Tls,
+    beside_proxy: bool,
 }
 
 impl Http {
     pub fn new(servers: Servers, tls: Tls) -> Self {
-        Http(Arc::new(Parts { servers, tls }))
+        Http(Arc::new(Parts { servers, tls, beside_proxy: false }))
+    }
+
+    /// Connections to servers go through a proxy (`MCP_PROXY`) and requests from here do not: the proxy would resolve the
+    /// name, and what it connects to could not be judged. Who cannot get there without it is told so.
+    pub fn beside_proxy(self, is_set: bool) -> Self {
+        let Parts { servers, tls, .. } = &*self.0;
+        Http(Arc::new(Parts { servers: servers.clone(), tls: tls.clone(), beside_proxy: is_set }))
     }
 
     /// Sends a request and follows as many redirects as it allows. An answer of any status is an answer.
@@ -63,7 +71,10 @@ impl Http {
             let status = |answer: &Answer| Some(answer.status.as_u16().to_string());
             let via = request.via.as_deref();
             let answer = self.0.servers.audited(&call, via, "http", Some(shown), hop, status).await;
-            let answer = answer.map_err(|problem| told(problem, &next, &bounds))?;
+            let answer = answer.map_err(|problem| {
+                let was_direct = self.0.beside_proxy && request.via.is_none();
+                told(if was_direct { without_proxy(problem) } else { problem }, &next, &bounds)
+            })?;
             match next.after(&answer, request.redirects) {
                 Ok(Some(following)) => next = following,
                 Ok(None) => return Ok(HttpResponse::new(answer, &next, &request.headers, bounds.elapsed())),
@@ -199,6 +210,18 @@ fn beyond(error: SshError, server: &str, place: &str, bounds: &Bounds) -> Proble
         }
         other => Problem::from(other),
     }
+}
+
+/// With the word that no proxy was used, where the place was not reached and one might have helped.
+fn without_proxy(mut problem: Problem) -> Problem {
+    let step = problem.details.get("step").and_then(|step| step.as_str());
+    if matches!(step, Some("resolve" | "connect")) {
+        let hint = problem.hint.take().unwrap_or_default();
+        problem = problem.hint(format!(
+            "{hint} MCP_PROXY is for SSH and not for this: where only it leads there, ask from a server's point of view."
+        ));
+    }
+    problem
 }
 
 /// With the facts that every problem of a request has.

@@ -158,7 +158,8 @@ fn is_real(device: &str, kind: Option<&str>, mount: &str) -> bool {
     }
     let pseudo = match kind {
         Some(kind) => PSEUDO.contains(&kind),
-        None => !device.starts_with('/') && !is_network(device, None),
+        // What is on a loop device is most often an image.
+        None => device.starts_with("/dev/loop") || !device.starts_with('/') && !is_network(device, None),
     };
     !pseudo && !MOUNTED_FILES.contains(&mount)
 }

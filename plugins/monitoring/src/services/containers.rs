@@ -22,24 +22,64 @@ pub struct Container {
     pub ports: Vec<String>,
 }
 
-pub fn command(engine: &str) -> Command {
-    Command::new(engine)
-        .args(["ps", "--all", "--format", "{{.Names}}\\t{{.Image}}\\t{{.Status}}\\t{{.Ports}}"])
-        .timeout_seconds(SECONDS)
+const FORMAT: &str = "{{.Names}}\\t{{.Image}}\\t{{.Status}}\\t{{.Ports}}";
+/// Podman keeps the containers of each user apart, and makes a place for them when it is asked.
+const PODMAN: &str = include_str!("../podman.sh");
+/// The script's own exit statuses.
+const NOT_INSTALLED: u32 = 90;
+const NONE_OF_THE_USER: u32 = 91;
+
+pub fn docker() -> Command {
+    Command::new("docker").args(["ps", "--all", "--format", FORMAT]).timeout_seconds(SECONDS)
 }
 
-pub fn read(engine: &str, finished: &Finished) -> Part<Container> {
-    if finished.success() {
-        return Part::running(finished.stdout_text().lines().filter_map(container).collect());
+pub fn podman() -> Command {
+    Command::new("sh").args(["-c", PODMAN]).timeout_seconds(SECONDS)
+}
+
+pub fn read_docker(finished: &Finished) -> Part<Container> {
+    let words = finished.stderr_text();
+    if words.contains("Emulate Docker CLI using podman") {
+        return emulated();
     }
-    let words = finished.stderr_text().to_lowercase();
+    if finished.success() {
+        return listed(finished);
+    }
+    let words = words.to_lowercase();
     if words.contains("permission denied") {
-        return Part::without(State::NoPermission, "the login user may not use it");
+        return Part::without(State::NoPermission, "the login user may not use it: it needs root or the group docker");
     }
     if words.contains("cannot connect to the docker daemon") || words.contains("is the docker daemon running") {
         return Part::without(State::NotRunning, "installed, but its daemon does not run");
     }
-    Part::without(State::Unknown, format!("`{engine} ps` {}", finished.ending()))
+    Part::without(State::Unknown, format!("`docker ps` {}", finished.ending()))
+}
+
+pub fn read_podman(finished: &Finished) -> Part<Container> {
+    match finished.exit_code {
+        Some(0) => listed(finished),
+        Some(NOT_INSTALLED) => Part::without(State::Absent, "not installed"),
+        Some(NONE_OF_THE_USER) => {
+            let reason = "the login user has no containers; those of root and others are listed to them only";
+            Part::without(State::NotRunning, reason)
+        }
+        _ => Part::without(State::Unknown, format!("`podman ps` {}", finished.ending())),
+    }
+}
+
+/// What stands for Docker where `docker` is a name for Podman (the package podman-docker), which lists the same.
+pub fn emulated() -> Part<Container> {
+    Part::without(State::Absent, "not installed; Podman stands in for it")
+}
+
+/// Whether two lists are of the same containers. Times in them may differ by what passed between the two commands.
+pub fn are_same(one: &[Container], other: &[Container]) -> bool {
+    let key = |container: &Container| (container.name.clone(), container.image.clone());
+    !one.is_empty() && one.iter().map(key).eq(other.iter().map(key))
+}
+
+fn listed(finished: &Finished) -> Part<Container> {
+    Part::running(finished.stdout_text().lines().filter_map(container).collect())
 }
 
 fn container(line: &str) -> Option<Container> {
@@ -50,7 +90,8 @@ fn container(line: &str) -> Option<Container> {
         name: name.to_owned(),
         image: image.to_owned(),
         state: state(status),
-        health: health(status).map(str::to_owned),
+        // Podman tells that of a container which has ended, too.
+        health: health(status).filter(|_| status.starts_with("Up")).map(str::to_owned),
         exit_code: exit_code(status),
         status: status.to_owned(),
         ports: ports.map(str::to_owned).collect(),
@@ -114,8 +155,9 @@ mod tests {
         check("Restarting (255) 3 seconds ago", ("restarting", None, Some(255)), true);
         check("Created", ("created", None, None), false);
         check("Dead", ("dead", None, None), true);
-        // Podman's, after its sources.
         check("Up 2 minutes ago (healthy)", ("running", Some("healthy"), None), false);
+        check("Paused", ("paused", None, None), false);
+        check("Exited (1) 2 seconds ago (starting)", ("exited", None, Some(1)), true);
         check("", ("unknown", None, None), false);
     }
 }

@@ -29,16 +29,22 @@ pub fn describe(description: Description) -> Description {
         .read_only()
         .server_argument("alias"),
     );
-    for (command, reason) in [
-        (systemd::command(), "Lists systemd's services and failed units."),
-        (containers::command("docker"), "Lists the containers of Docker."),
-        (containers::command("podman"), "Lists the containers of Podman."),
-        (pm2::command(), "Lists the apps of PM2, if it runs, without their environment."),
-    ] {
+    let reasons = [
+        "Lists systemd's services and failed units, those of the login user's own systemd, too.",
+        "Lists the containers of Docker.",
+        "Lists the containers of Podman, if the login user has any.",
+        "Lists the apps of PM2, if it runs, without their environment; to root those of all users.",
+    ];
+    for (command, reason) in commands().iter().zip(reasons) {
         let line: Vec<&str> = std::iter::once(&command.program).chain(&command.args).map(String::as_str).collect();
         description = description.wants_exec(&line, reason);
     }
     description
+}
+
+/// The commands, in the order in which their answers are read.
+fn commands() -> [Command; 4] {
+    [systemd::command(), containers::docker(), containers::podman(), pm2::command()]
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -57,6 +63,9 @@ pub struct Services {
     pub failed: Vec<String>,
     #[schemars(with = "Map<String, Value>")]
     pub systemd: Part<Unit>,
+    /// The login user's own manager.
+    #[schemars(skip)]
+    pub systemd_user: Part<Unit>,
     #[schemars(with = "Map<String, Value>")]
     pub docker: Part<Container>,
     #[schemars(skip)]
@@ -69,7 +78,7 @@ pub struct Services {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part<T> {
     pub state: State,
-    /// Why it is not `running`.
+    /// Why it is not `running`, or what of it could not be seen.
     pub reason: Option<String>,
     pub items: Vec<T>,
     /// How many there are, those included that were not asked for.
@@ -105,31 +114,47 @@ impl<T> Part<T> {
 }
 
 fn get_services_status(host: &dyn Host, arguments: Arguments) -> Result<Output<Services>, Problem> {
-    let commands =
-        vec![systemd::command(), containers::command("docker"), containers::command("podman"), pm2::command()];
-    let Ok(answers) = <[_; 4]>::try_from(host.exec_all(&arguments.alias, commands)) else {
+    let Ok(answers) = <[_; 4]>::try_from(host.exec_all(&arguments.alias, commands().into())) else {
         return Err(Problem::new("INTERNAL", "the host did not answer every command"));
     };
     if let [Err(first), Err(_), Err(_), Err(_)] = &answers {
         return Err(first.clone());
     }
     let [systemd, docker, podman, pm2] = answers;
+    let (systemd, systemd_user) = managers(systemd)?;
     let mut services = Services {
         failed: Vec::new(),
-        systemd: part(systemd, systemd::read)?,
-        docker: part(docker, |finished| containers::read("docker", finished))?,
-        podman: part(podman, |finished| containers::read("podman", finished))?,
+        systemd,
+        systemd_user,
+        docker: part(docker, containers::read_docker)?,
+        podman: part(podman, containers::read_podman)?,
         pm2: part(pm2, pm2::read)?,
     };
+    if containers::are_same(&services.docker.items, &services.podman.items) {
+        services.docker = containers::emulated();
+    }
     services.judge();
-    let running = services.systemd.items.iter().filter(|unit| unit.is_running()).count();
+    let running = |part: &Part<Unit>| part.items.iter().filter(|unit| unit.is_running()).count();
+    let running = [running(&services.systemd), running(&services.systemd_user)];
     if arguments.failed_only {
         services.systemd.items.retain(|unit| unit.problem().is_some());
+        services.systemd_user.items.retain(|unit| unit.problem().is_some());
         services.docker.items.retain(|container| container.problem().is_some());
         services.podman.items.retain(|container| container.problem().is_some());
         services.pm2.items.retain(|app| app.problem().is_some());
     }
     Ok(Output::new(services.text(&arguments.alias, running, arguments.failed_only), services))
+}
+
+/// The two kinds of systemd, which one command asks.
+fn managers(answer: Result<Finished, Problem>) -> Result<(Part<Unit>, Part<Unit>), Problem> {
+    let mut user = Part::without(State::Absent, "not installed");
+    let system = part(answer, |finished| {
+        let (system, of_user) = systemd::read(finished);
+        user = of_user;
+        system
+    })?;
+    Ok((system, user))
 }
 
 /// What one manager answered. A problem of the connection is passed on, one of this command costs this part only.
@@ -153,6 +178,7 @@ impl Services {
     fn judge(&mut self) {
         let all = [
             problems(&self.systemd.items),
+            problems(&self.systemd_user.items).into_iter().map(|problem| format!("user unit {problem}")).collect(),
             problems(&self.docker.items),
             problems(&self.podman.items),
             problems(&self.pm2.items),

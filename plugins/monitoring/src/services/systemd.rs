@@ -1,6 +1,5 @@
-//! The units of systemd: `systemctl list-units`, a line for each, the description last.
-//!
-//! Not the units of users, which need a session of their own.
+//! The units of systemd: `systemctl list-units`, a line for each, the description last. Those of the system and those of the login
+//! user's own manager (`--user`); not those of other users.
 
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
@@ -18,26 +17,55 @@ pub struct Unit {
     pub description: String,
 }
 
+/// Both lists, one behind the other: as two commands they would take two channels of the few that a connection has.
+const SCRIPT: &str = include_str!("../systemd.sh");
+
 pub fn command() -> Command {
-    Command::new("systemctl")
-        .args(["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"])
-        .timeout_seconds(SECONDS)
+    Command::new("sh").args(["-c", SCRIPT]).timeout_seconds(SECONDS)
 }
 
-pub fn read(finished: &Finished) -> Part<Unit> {
+/// The units of the system, and those of the login user's manager.
+pub fn read(finished: &Finished) -> (Part<Unit>, Part<Unit>) {
+    let text = finished.stdout_text();
+    let (system, user) = text.split_once("==> user\n").unwrap_or((&text, ""));
+    (read_system(system, finished), read_user(user))
+}
+
+fn read_system(text: &str, finished: &Finished) -> Part<Unit> {
     let words = finished.stderr_text();
-    if ["not been booted with systemd", "Failed to connect to bus", "Failed to get D-Bus connection"]
-        .iter()
-        .any(|sign| words.contains(sign))
-    {
+    if is_not_reached(&words) {
         return Part::without(State::NotRunning, "installed, but it does not run this system");
     }
     if !finished.success() {
         return Part::without(State::Unknown, format!("systemctl {}", finished.ending()));
     }
-    let mut units: Vec<Unit> = finished.stdout_text().lines().filter_map(unit).collect();
+    Part::running(units(text))
+}
+
+/// That a login has no manager of its own is usual. Behind the list stands how systemctl ended.
+fn read_user(text: &str) -> Part<Unit> {
+    let (text, end) = text.rsplit_once("==> ").unwrap_or((text, ""));
+    if is_not_reached(text) {
+        return Part::without(State::NotRunning, "the login user has no systemd running");
+    }
+    if end.trim() != "0" {
+        let why = text.lines().next_back().unwrap_or("it printed nothing");
+        return Part::without(State::Unknown, format!("systemctl --user failed: {why}"));
+    }
+    Part::running(units(text))
+}
+
+fn is_not_reached(words: &str) -> bool {
+    ["not been booted with systemd", "Failed to connect to", "Failed to get D-Bus connection"]
+        .iter()
+        .any(|sign| words.contains(sign))
+}
+
+/// Services that are not inactive, and whatever failed.
+fn units(text: &str) -> Vec<Unit> {
+    let mut units: Vec<Unit> = text.lines().filter_map(unit).collect();
     units.retain(|unit| unit.active == "failed" || (unit.name.ends_with(".service") && unit.active != "inactive"));
-    Part::running(units)
+    units
 }
 
 /// `UNIT LOAD ACTIVE SUB DESCRIPTION`. Without `--plain`, which systemd before 209 does not know, a failed one has a dot first.

@@ -1,5 +1,6 @@
 //! The lines that a person wants to read of `get_services_status`: what is wrong, then each manager.
 
+use super::pm2::restarted;
 use super::{App, Container, Part, Services, State};
 use crate::report::{duration, size};
 
@@ -7,8 +8,8 @@ use crate::report::{duration, size};
 const SHOWN: usize = 60;
 
 impl Services {
-    /// `running` services there were before those that did not fail were left out.
-    pub fn text(&self, alias: &str, running: usize, failed_only: bool) -> String {
+    /// `running` services there were, of the system and of the user, before those that did not fail were left out.
+    pub fn text(&self, alias: &str, running: [usize; 2], failed_only: bool) -> String {
         let mut lines = vec![match self.failed.len() {
             0 if self.is_incomplete() => format!("{alias}: nothing failed of what could be asked"),
             0 => format!("{alias}: nothing failed"),
@@ -17,12 +18,20 @@ impl Services {
         }];
         lines.extend(self.failed.iter().take(SHOWN).map(|failed| format!("! {failed}")));
         lines.extend(left_out(self.failed.len()));
-        lines.push(heading("systemd", &self.systemd, |_| format!("{} run", count(running, "service"))));
-        if !failed_only && running > 0 {
-            let more = left_out(running).unwrap_or_default();
-            let units = self.systemd.items.iter().filter(|unit| unit.is_running());
-            let shown: Vec<&str> = units.map(|unit| stem(&unit.name)).take(SHOWN).collect();
-            lines.push(format!("  running: {}{more}", shown.join(", ")));
+        let managers = [("systemd", &self.systemd), ("systemd of the login user", &self.systemd_user)];
+        for ((name, manager), running) in managers.into_iter().zip(running) {
+            // Most logins have no manager of their own, or one with nothing to do.
+            let is_idle = manager.state == State::Running && running == 0 && manager.items.is_empty();
+            if name != "systemd" && (is_idle || matches!(manager.state, State::Absent | State::NotRunning)) {
+                continue;
+            }
+            lines.push(heading(name, manager, |_| runs(running)));
+            if !failed_only && running > 0 {
+                let more = left_out(running).unwrap_or_default();
+                let units = manager.items.iter().filter(|unit| unit.is_running());
+                let shown: Vec<&str> = units.map(|unit| stem(&unit.name)).take(SHOWN).collect();
+                lines.push(format!("  running: {}{more}", shown.join(", ")));
+            }
         }
         for (name, engine) in [("Docker", &self.docker), ("Podman", &self.podman)] {
             // One of the two is usually absent; only that both are is worth a line.
@@ -44,8 +53,21 @@ impl Services {
 
     /// Whether something is there and did not tell about itself.
     fn is_incomplete(&self) -> bool {
-        let states = [self.systemd.state, self.docker.state, self.podman.state, self.pm2.state];
-        states.iter().any(|state| matches!(state, State::NoPermission | State::Unknown))
+        self.systemd.is_incomplete()
+            || self.systemd_user.is_incomplete()
+            || self.docker.is_incomplete()
+            || self.podman.is_incomplete()
+            || self.pm2.is_incomplete()
+    }
+}
+
+impl<T> Part<T> {
+    fn is_incomplete(&self) -> bool {
+        match self.state {
+            State::NoPermission | State::Unknown => true,
+            State::Running => self.reason.is_some(),
+            State::Absent | State::NotRunning => false,
+        }
     }
 }
 
@@ -59,6 +81,10 @@ fn heading<T>(name: &str, part: &Part<T>, items: impl FnOnce(usize) -> String) -
 
 fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn runs(services: usize) -> String {
+    if services == 1 { "1 service runs".to_owned() } else { format!("{services} services run") }
 }
 
 fn left_out(count: usize) -> Option<String> {
@@ -76,12 +102,13 @@ fn container(container: &Container) -> String {
 }
 
 fn app(app: &App) -> String {
-    let mut line = format!("  {} {}", app.name, app.status);
+    let of = app.user.as_deref().map(|user| format!(" of {user}")).unwrap_or_default();
+    let mut line = format!("  {}{of} {}", app.name, app.status);
     if let Some(seconds) = app.uptime_seconds {
         line.push_str(&format!(" for {}", duration(seconds)));
     }
     if let Some(restarts) = app.restarts {
-        line.push_str(&format!(", {restarts} restarts"));
+        line.push_str(&format!(", {}", restarted(restarts)));
     }
     if app.status == "online"
         && let (Some(memory), Some(cpu)) = (app.memory_bytes, app.cpu_percent)
