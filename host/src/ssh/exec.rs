@@ -326,8 +326,9 @@ impl Command<'_> {
     /// thrown away, since a command that cannot write may not be able to end either.
     async fn stop(&mut self, write: &ChannelWriteHalf<Msg>) -> Stop {
         let mut stop = Stop { sent: Vec::new(), confirmed: self.status.ended() };
-        // Where it is known that no signal arrives, and certain which process is meant, none is tried first.
-        if !stop.confirmed && self.session.is_root() && self.pid.get().is_some() {
+        // Where no signal arrives, as far as is known, waiting for one to work comes last.
+        let outside_first = self.session.is_root();
+        if !stop.confirmed && outside_first {
             stop.confirmed = self.stop_from_outside().await;
         }
         for (signal, name, patience) in SIGNALS {
@@ -353,8 +354,8 @@ impl Command<'_> {
             }
             stop.confirmed = self.status.ended();
         }
-        stop.confirmed = self.status.ended();
-        if !stop.confirmed && !self.status.closed {
+        stop.confirmed |= self.status.ended();
+        if !stop.confirmed && !self.status.closed && !outside_first {
             stop.confirmed = self.stop_from_outside().await;
         }
         stop
