@@ -110,8 +110,16 @@ impl Remote {
             return Ok(client.clone());
         }
         *current = None;
-        let lease = self.reach.channel().await.map_err(|problem| Cause::Connect(Box::new(problem)))?;
-        let client = Arc::new(Client::open(lease).await?);
+        let open = async || {
+            let lease = self.reach.channel().await.map_err(|problem| Cause::Connect(Box::new(problem)))?;
+            Client::open(lease).await
+        };
+        // Seen with dropbear on a busy machine: a channel ended before anything was said on it, and the next one did not.
+        let opened = match open().await {
+            Err(Cause::NoSubsystem) => open().await,
+            opened => opened,
+        };
+        let client = Arc::new(opened?);
         *current = Some(client.clone());
         Ok(client)
     }

@@ -232,14 +232,11 @@ async fn receive(read: &mut ChannelReadHalf, shared: &Shared, version: oneshot::
                 frames.push(data);
             }
             Some(ChannelMsg::Failure) => return Cause::NoSubsystem,
-            Some(ChannelMsg::Close | ChannelMsg::Eof) | None => {
-                return match version {
-                    // It ended before it greeted: a login shell or a forced command took the place of SFTP.
-                    Some(_) if !said.is_empty() => chatter(&said),
-                    Some(_) => Cause::NoSubsystem,
-                    None => Cause::Lost(String::new()),
-                };
+            Some(ChannelMsg::Close | ChannelMsg::Eof) if version.is_some() => {
+                // It ended before it greeted: a login shell or a forced command took the place of SFTP.
+                return if said.is_empty() { Cause::NoSubsystem } else { chatter(&said) };
             }
+            Some(ChannelMsg::Close | ChannelMsg::Eof) | None => return Cause::Lost(String::new()),
             Some(_) => continue,
         }
         loop {

@@ -329,7 +329,7 @@ impl Command<'_> {
         // Where no signal arrives, as far as is known, waiting for one to work comes last.
         let outside_first = self.session.is_root();
         if !stop.confirmed && outside_first {
-            stop.confirmed = self.stop_from_outside().await;
+            self.stop_from_outside(&mut stop).await;
         }
         for (signal, name, patience) in SIGNALS {
             if stop.confirmed || self.status.closed {
@@ -337,7 +337,9 @@ impl Command<'_> {
             }
             let attempt = async {
                 write.signal(signal).await.map_err(|_| ())?;
-                stop.sent.push(name);
+                if !stop.sent.contains(&name) {
+                    stop.sent.push(name);
+                }
                 while !self.status.ended() {
                     if let Some(End::Closed) = {
                         let message = self.read.wait().await;
@@ -356,7 +358,7 @@ impl Command<'_> {
         }
         stop.confirmed |= self.status.ended();
         if !stop.confirmed && !self.status.closed && !outside_first {
-            stop.confirmed = self.stop_from_outside().await;
+            self.stop_from_outside(&mut stop).await;
         }
         stop
     }
@@ -367,17 +369,21 @@ impl Command<'_> {
     }
 
     /// Meanwhile the output is read on: a channel that nobody reads holds up the whole connection, the second channel too.
-    async fn stop_from_outside(&mut self) -> bool {
+    async fn stop_from_outside(&mut self, stop: &mut Stop) {
         let (session, wanted) = (Arc::clone(&self.session), self.wanted());
         let stopping = stop::from_second_channel(&session, &wanted);
         tokio::pin!(stopping);
-        loop {
+        let (sent, confirmed) = loop {
             tokio::select! {
-                confirmed = &mut stopping => return confirmed || self.status.ended(),
+                done = &mut stopping => break done,
                 message = self.read.wait() => if let Some(End::Closed) = self.note(message) {
-                    return stopping.await || self.status.ended();
+                    break stopping.await;
                 },
             }
+        };
+        stop.confirmed = confirmed || self.status.ended();
+        if stop.sent.is_empty() {
+            stop.sent = sent;
         }
     }
 }

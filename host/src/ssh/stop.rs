@@ -74,14 +74,15 @@ fi
 "#;
 
 /// Stops what was found.
-const STOP: &str = r#"for s in INT TERM KILL; do
-  kill -s $s -- -$p 2>/dev/null
+const STOP: &str = r#"sent=
+for s in INT TERM KILL; do
+  kill -s $s -- -$p 2>/dev/null && sent="$sent $s"
   for i in 1 2 3 4 5 6; do
-    lives || { echo ended; exit; }
+    lives || { echo ended$sent; exit; }
     sleep 0.1 2>/dev/null || sleep 1
   done
 done
-echo alive"#;
+echo alive$sent"#;
 
 /// Sends the signal `$3` to what was found.
 const SIGNAL: &str = r#"kill -s "$3" -- -$p 2>/dev/null && echo sent"#;
@@ -95,9 +96,11 @@ pub struct Wanted {
     pub started: Instant,
 }
 
-/// Stops the command. `true` when its end was seen.
-pub async fn from_second_channel(session: &Session, wanted: &Wanted) -> bool {
-    ask(session, STOP, wanted, "").await.as_deref() == Some("ended")
+/// Stops the command: the signals that it was sent, and whether its end was seen.
+pub async fn from_second_channel(session: &Session, wanted: &Wanted) -> (Vec<&'static str>, bool) {
+    let said = ask(session, STOP, wanted, "").await.unwrap_or_default();
+    let has = |word: &str| said.split(' ').any(|said| said == word);
+    (SIGNALS.iter().map(|(_, name, _)| *name).filter(|name| has(name)).collect(), has("ended"))
 }
 
 /// Sends one signal to the command. `true` when it was sent.
