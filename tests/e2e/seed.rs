@@ -6,13 +6,12 @@
 //! package, outside of this repository, and runs it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
-use orchestrator_tests::client::{Client, Launch, Version};
+use orchestrator_tests::client::Client;
 use orchestrator_tests::lab::{self, Lab};
 use orchestrator_tests::place::Place;
+use orchestrator_tests::seed;
 use serde_json::{Value, json};
 
 /// Only this user's: where a user has no PM2, the Node project's question starts one.
@@ -28,18 +27,12 @@ struct Both {
 
 impl Both {
     async fn start() -> Result<Both> {
-        let server = std::env::var("ORCHESTRATOR_SEED").context("no Node project here: cargo xtask compare")?;
         let login = lab::login("debian")?;
         let place = Place::new()?;
         let known = json!({ALIAS: {
             "host": login.address.ip(), "port": login.address.port(), "user": ALIAS, "keyPath": login.key,
         }});
-        fs::create_dir_all(place.data())?;
-        fs::write(place.data().join("servers.json"), known.to_string())?;
-        let script = place.home().join("node-project");
-        fs::write(&script, format!("#!/bin/sh\nexec node '{server}'\n"))?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        let node = Launch::new(&place).binary(script).version(Version::V2025_06_18).start().await?;
+        let node = seed::start(&place, &known).await?.context("no Node project here: cargo xtask compare")?;
         Ok(Both { lab: Lab::enter(|launch| launch).await?, node, _place: place })
     }
 

@@ -14,6 +14,8 @@ pub mod sshd;
 pub mod embedded;
 /// The real hosts of `cargo xtask lab`.
 pub mod lab;
+/// The Node project that this one replaces.
+pub mod seed;
 /// A TCP proxy that delays what it passes on.
 pub mod far;
 /// An HTTP server inside this process, with certificates of every kind.

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::process::{self, binary, root, say};
-use crate::{build, lab};
+use crate::{build, compare, lab};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -22,6 +22,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .args(&arguments.rest)
         .env("ORCHESTRATOR_BIN", binary("mcp-orchestrator", true))
         .env("ORCHESTRATOR_GUESTS", root().join("target/guests"));
+    if let Some(seed) = compare::installed() {
+        command.env("ORCHESTRATOR_SEED", seed);
+    }
     // The tools of plugins are measured on a host of the lab. Without one the bench says so, and measures what it can.
     let names: Vec<&String> = arguments.rest.iter().filter(|word| !word.starts_with("--")).collect();
     if !names.is_empty() && names.iter().all(|name| *name != "plugin") {

@@ -3,6 +3,7 @@
 //! Not part of `cargo xtask test`: it needs an npm package, which is installed beside the lab's hosts and never into this
 //! repository. What is compared is in `tests/e2e/seed.rs`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -20,8 +21,8 @@ pub fn run() -> Result<()> {
         say("==================================================================");
         bail!("nothing was compared");
     }
-    let folder = lab::folder()?.join(format!("node-project-{VERSION}"));
-    let server = folder.join("node_modules").join(PACKAGE).join("server.js");
+    let folder = folder()?;
+    let server = server(&folder);
     if !server.is_file() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
@@ -43,6 +44,19 @@ pub fn run() -> Result<()> {
         lab::run(&lab::Verb::Down)?;
     }
     compared
+}
+
+fn folder() -> Result<PathBuf> {
+    Ok(lab::folder()?.join(format!("node-project-{VERSION}")))
+}
+
+fn server(folder: &Path) -> PathBuf {
+    folder.join("node_modules").join(PACKAGE).join("server.js")
+}
+
+/// The Node project's program, if it was installed before.
+pub fn installed() -> Option<PathBuf> {
+    folder().ok().map(|folder| server(&folder)).filter(|server| server.is_file())
 }
 
 /// Why nothing can be compared on this machine.

@@ -14,6 +14,8 @@ pub mod transfer;
 pub mod beside;
 /// Many commands at once, many servers, cold connections, large outputs.
 pub mod fleet;
+/// The Node project that this one replaces.
+pub mod seed;
 /// Programs that people copy files with today.
 mod others;
 /// The queue under a flood.

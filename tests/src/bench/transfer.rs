@@ -27,7 +27,7 @@ use super::size::{peak_mb, reset_peak};
 use super::{Figure, compiled};
 
 pub(super) const BIG: usize = 512 << 20;
-const SMALL_FILES: usize = 2000;
+pub(super) const SMALL_FILES: usize = 2000;
 const SMALL: usize = 4 << 10;
 /// Of each, in turns; the best of each counts, since noise only ever adds.
 const ROUNDS: usize = 3;
@@ -153,7 +153,7 @@ pub(super) fn random_file(path: &Path, size: usize) -> Result<()> {
     Ok(())
 }
 
-fn small_files(folder: &Path, count: usize) -> Result<()> {
+pub(super) fn small_files(folder: &Path, count: usize) -> Result<()> {
     fs::create_dir_all(folder)?;
     for number in 0..count {
         random_file(&folder.join(format!("file{number}")), SMALL)?;
@@ -186,17 +186,22 @@ fn best(times: &[(Duration, Duration)]) -> (f64, f64) {
     (least(|pair| pair.0), least(|pair| pair.1))
 }
 
-fn share(name: &'static str, times: &[(Duration, Duration)], target: f64, rate: impl Fn(f64) -> String) -> Figure {
+pub(super) fn share(
+    name: &'static str,
+    times: &[(Duration, Duration)],
+    target: f64,
+    rate: impl Fn(f64) -> String,
+) -> Figure {
     let (ours, theirs) = best(times);
     let note = format!("{} against {}, {:.2} times as fast", rate(ours), rate(theirs), theirs / ours);
     Figure::new(name, ours / theirs, "of its time").target(target).note(note)
 }
 
-fn bytes_rate(bytes: usize) -> impl Fn(f64) -> String {
+pub(super) fn bytes_rate(bytes: usize) -> impl Fn(f64) -> String {
     move |seconds| format!("{:.0} MB/s", bytes as f64 / 1e6 / seconds)
 }
 
-fn files_rate(files: usize) -> impl Fn(f64) -> String {
+pub(super) fn files_rate(files: usize) -> impl Fn(f64) -> String {
     move |seconds| format!("{:.0} files/s", files as f64 / seconds)
 }
 

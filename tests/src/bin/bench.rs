@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
 
 /// What can be measured, by the name that selects it.
-const GROUPS: [&str; 10] = ["start", "bridge", "exec", "far", "fleet", "transfer", "beside", "queue", "plugin", "size"];
+const GROUPS: [&str; 11] =
+    ["start", "bridge", "exec", "far", "fleet", "transfer", "beside", "seed", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -51,6 +52,7 @@ async fn figures(names: &[String]) -> Result<Vec<Figure>> {
                 figures
             }
             "beside" => bench::beside::measure().await?,
+            "seed" => bench::seed::measure().await?,
             "queue" => bench::queue::measure().await?,
             "plugin" => bench::plugin::measure().await?,
             _ => bench::size::measure().await?,
