@@ -9,6 +9,8 @@ use crate::follow::{self, Asked, Followed};
 use crate::shown::{self, Lines, TOTAL};
 use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, wrong};
 
+/// Asks podman, if the login user has any containers. Arguments: those of podman.
+const PODMAN: &str = include_str!("podman.sh");
 /// Lines that are searched for `grep`.
 const SEARCHED: u32 = 2_000;
 /// How often a container with lines too long is asked again for a quarter of them.
@@ -28,7 +30,7 @@ pub fn describe(description: Description) -> Description {
             .server_argument("alias"),
         )
         .wants_exec(&["docker", "logs", "*"], reason)
-        .wants_exec(&["podman", "logs", "*"], reason)
+        .wants_exec(&["sh", "-c", PODMAN, "podman", "logs", "*"], reason)
 }
 
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -70,20 +72,27 @@ pub struct ContainerLogs {
 }
 
 pub fn command(engine: &str, arguments: &Arguments, lines: u32) -> Command {
+    asked(engine, arguments, lines, None).timeout_seconds(SECONDS)
+}
+
+fn asked(engine: &str, arguments: &Arguments, lines: u32, follow: Option<&str>) -> Command {
     let Arguments { container, since, timestamps, .. } = arguments;
-    Command::new(engine)
-        .args(["logs".to_owned(), format!("--tail={lines}")])
+    let program = match engine {
+        "podman" => Command::new("sh").args(["-c", PODMAN, "podman"]),
+        engine => Command::new(engine),
+    };
+    program
+        .arg("logs")
+        .args(follow)
+        .arg(format!("--tail={lines}"))
         .args(since.iter().map(|since| format!("--since={since}")))
         .args(timestamps.then_some("--timestamps"))
         .args(["--", container])
-        .timeout_seconds(SECONDS)
 }
 
 /// The same, and what comes in the next seconds.
 pub fn following(engine: &str, arguments: &Arguments, lines: u32) -> Command {
-    let mut command = command(engine, arguments, lines);
-    command.args.insert(1, "--follow".to_owned());
-    command.timeout_seconds(SECONDS + u64::from(arguments.follow))
+    asked(engine, arguments, lines, Some("--follow")).timeout_seconds(SECONDS + u64::from(arguments.follow))
 }
 
 fn get_docker_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<ContainerLogs>, Problem> {
