@@ -12,7 +12,7 @@ use futures::FutureExt;
 
 use crate::call::{Call, JobId, Reply};
 use crate::error::Problem;
-use crate::store::StoreError;
+use crate::store::{Haste, StoreError};
 
 use super::active::Active;
 use super::job::{AnyJob, Job, Running, Status};
@@ -78,7 +78,7 @@ impl Jobs {
         let Some(active) = self.0.find(id) else { return Ok(()) };
         let Some(AnyJob::Running(job)) = active.committed() else { return Ok(()) };
         let job = AnyJob::Running(job.launch());
-        self.0.store.update(Status::Running, job.clone(), None).await?;
+        self.0.store.update(Haste::Now, Status::Running, job.clone(), None).await?;
         active.show(job);
         Ok(())
     }

@@ -141,13 +141,15 @@ impl Job<Pending> {
     }
 }
 
-impl Job<Running> {
+impl<S> Job<S> {
     /// The job as a retry knows itself once it is recorded.
     pub fn with_attempts(mut self, attempts: u32, root: Option<JobId>, retried_from: Option<JobId>) -> Self {
         self.head = self.head.with_attempts(attempts, root, retried_from);
         self
     }
+}
 
+impl Job<Running> {
     /// The server has said that the detached command is there.
     pub fn launch(mut self) -> Self {
         self.state.launched = self.head.detached.is_some();
@@ -255,6 +257,15 @@ impl AnyJob {
             AnyJob::Pending(job) => &job.head,
             AnyJob::Running(job) => &job.head,
             AnyJob::Ended(job) => &job.head,
+        }
+    }
+
+    /// As [`Job::with_attempts`].
+    pub fn with_attempts(self, attempts: u32, root: Option<JobId>, retried_from: Option<JobId>) -> Self {
+        match self {
+            AnyJob::Pending(job) => AnyJob::Pending(job.with_attempts(attempts, root, retried_from)),
+            AnyJob::Running(job) => AnyJob::Running(job.with_attempts(attempts, root, retried_from)),
+            AnyJob::Ended(job) => AnyJob::Ended(job.with_attempts(attempts, root, retried_from)),
         }
     }
 

@@ -17,6 +17,7 @@ use super::*;
 use crate::call::{JobId, Reply};
 use crate::capability::Stream;
 use crate::jobs::output::StreamCounts;
+use crate::store::Haste;
 
 /// The data directory as a kill at this moment would leave it.
 fn killed(data: &Path) -> tempfile::TempDir {
@@ -157,7 +158,7 @@ async fn a_clock_that_jumped_back_changes_neither_the_order_nor_what_is_kept() {
     let ahead = JobId(super::ids::floor(now + hour));
     let head = serde_json::json!({"id": ahead, "tool": "ahead", "created": now + hour});
     let running = Job::new(serde_json::from_value::<Head>(head).unwrap()).start(now + hour);
-    jobs.0.store.insert(AnyJob::Running(running), None).await.unwrap();
+    jobs.0.store.insert(Haste::Now, AnyJob::Running(running), None).await.unwrap();
     let copy = killed(directory.path());
     jobs.shutdown(Duration::from_secs(5)).await;
 

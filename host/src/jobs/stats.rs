@@ -9,7 +9,7 @@ use crate::call::JobId;
 use crate::store::StoreError;
 
 use super::job::{AnyJob, MAX_RETRIES, Status};
-use super::store::{JobStore, totals};
+use super::store::JobStore;
 
 /// How many of the newest jobs durations are taken from.
 const SAMPLE: usize = 2_000;
@@ -109,6 +109,17 @@ fn figures(durations: BTreeMap<String, Vec<Duration>>) -> BTreeMap<String, Durat
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+/// How many there are of each kind.
+fn totals(tally: Vec<(String, Status, u64)>) -> (u64, BTreeMap<Status, u64>, BTreeMap<String, u64>) {
+    let (mut total, mut by_status, mut by_tool) = (0, BTreeMap::new(), BTreeMap::new());
+    for (tool, status, count) in tally {
+        total += count;
+        *by_status.entry(status).or_default() += count;
+        *by_tool.entry(tool).or_default() += count;
+    }
+    (total, by_status, by_tool)
 }
 
 #[cfg(test)]

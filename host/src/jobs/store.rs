@@ -1,13 +1,13 @@
 //! Jobs on disk: the tables, what a transaction of each kind does, and how jobs are found again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::call::JobId;
 use crate::capability::Stream;
-use crate::store::{Store, StoreError};
+use crate::store::{Haste, Store, StoreError};
 
 use super::job::{AnyJob, MAX_RETRIES, Status};
 use super::output::{Counts, Kept};
@@ -97,13 +97,24 @@ impl JobStore {
     }
 
     /// Commits a new job that is pending or running.
-    pub(super) async fn insert(&self, job: AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
-        self.store.write(move |txn| insert(txn, &job, retry_of)).await
+    pub(super) async fn insert(
+        &self,
+        haste: Haste,
+        job: AnyJob,
+        retry_of: Option<JobId>,
+    ) -> Result<Inserted, StoreError> {
+        self.store.write_with(haste, move |txn| insert(txn, &job, retry_of)).await
     }
 
     /// Commits a job's new state. `kept` comes with the end.
-    pub(super) async fn update(&self, before: Status, job: AnyJob, kept: Option<Kept>) -> Result<(), StoreError> {
-        self.store.write(move |txn| update(txn, before, &job, kept.as_ref())).await
+    pub(super) async fn update(
+        &self,
+        haste: Haste,
+        before: Status,
+        job: AnyJob,
+        kept: Option<Kept>,
+    ) -> Result<(), StoreError> {
+        self.store.write_with(haste, move |txn| update(txn, before, &job, kept.as_ref())).await
     }
 
     pub(super) fn get(&self, id: JobId) -> Result<Option<AnyJob>, StoreError> {
@@ -301,7 +312,8 @@ fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Resu
     };
     match root {
         None => put(txn, job)?,
-        Some(_) => put(txn, &with_attempts(job.clone(), attempts, root, retry_of))?,
+        // Only inside of the transaction the job knows how often it was tried.
+        Some(_) => put(txn, &job.clone().with_attempts(attempts, root, retry_of))?,
     }
     txn.open_table(ACTIVE)?.insert(head.id.0, ())?;
     if let Some(server) = &head.server {
@@ -312,17 +324,6 @@ fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Resu
     }
     count(&mut txn.open_table(TALLY)?, &head.tool, job.status(), 1)?;
     Ok(Inserted::New { attempts, root })
-}
-
-/// The job as a retry knows itself only inside of the transaction.
-fn with_attempts(mut job: AnyJob, attempts: u32, root: Option<JobId>, retry_of: Option<JobId>) -> AnyJob {
-    let head = match &mut job {
-        AnyJob::Pending(job) => &mut job.head,
-        AnyJob::Running(job) => &mut job.head,
-        AnyJob::Ended(job) => &mut job.head,
-    };
-    *head = head.clone().with_attempts(attempts, root, retry_of);
-    job
 }
 
 fn update(txn: &WriteTransaction, before: Status, job: &AnyJob, kept: Option<&Kept>) -> Result<(), StoreError> {
@@ -486,15 +487,4 @@ fn decode(id: u64, bytes: &[u8]) -> Result<AnyJob, StoreError> {
 /// The job, or `None` with a line in the log: one bad record must not hide the others.
 fn readable(id: u64, bytes: &[u8]) -> Option<AnyJob> {
     decode(id, bytes).inspect_err(|error| tracing::warn!(%error, "skipped a job")).ok()
-}
-
-/// What statistics are made of.
-pub(super) fn totals(tally: Vec<(String, Status, u64)>) -> (u64, BTreeMap<Status, u64>, BTreeMap<String, u64>) {
-    let (mut total, mut by_status, mut by_tool) = (0, BTreeMap::new(), BTreeMap::new());
-    for (tool, status, count) in tally {
-        total += count;
-        *by_status.entry(status).or_default() += count;
-        *by_tool.entry(tool).or_default() += count;
-    }
-    (total, by_status, by_tool)
 }

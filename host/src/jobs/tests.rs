@@ -18,6 +18,7 @@ pub(super) fn settings(data: &Path) -> Settings {
     let env = BTreeMap::from([
         ("MCP_DATA_DIR".to_owned(), data.display().to_string()),
         ("MAX_QUEUE_SIZE".to_owned(), "100".to_owned()),
+        ("MAX_RUNNING_JOBS".to_owned(), "64".to_owned()),
     ]);
     Settings::from_sources(&env, &BTreeMap::new(), None).unwrap()
 }

@@ -6,10 +6,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::store::Haste;
+
 use super::queue::NewJob;
 
 /// After so many turns for what somebody waits for, one is for bulk if any can have it: it is slow, and never starved.
 const BEFORE_BULK: u32 = 8;
+
+/// With so many jobs on a server, at work and before it, each takes so long that its number per second is what counts.
+const CROWD: usize = 32;
 
 /// What counts for a job's turn.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +141,11 @@ impl Turns {
         }
     }
 
+    /// How urgent what is committed for a job is: not urgent in a crowd, which waits for its server and not for our disk.
+    pub(super) fn haste(&self, kind: &Kind) -> Haste {
+        if self.state().is_crowded(kind) { Haste::Soon } else { Haste::Now }
+    }
+
     fn seat(&self, state: &mut State, kind: Kind) -> Place {
         state.running += 1;
         state.bulk += usize::from(kind.bulk);
@@ -162,6 +172,11 @@ impl Turns {
 }
 
 impl Place {
+    /// As that of [`Turns`], for the one who has this place.
+    pub(super) fn haste(&self) -> Haste {
+        self.kind.as_ref().map_or(Haste::Now, |kind| self.turns.haste(kind))
+    }
+
     /// Frees the place and leaves it to the caller who is next.
     fn give_back(mut self) {
         if let Some(kind) = self.kind.take() {
@@ -184,6 +199,11 @@ impl State {
         self.running < limits.all
             && (!kind.bulk || self.bulk < limits.bulk())
             && kind.servers.iter().all(|server| count(&self.by_server, server) < limits.per_server)
+    }
+
+    fn is_crowded(&self, kind: &Kind) -> bool {
+        let waiting = self.waiting.get(kind).map_or(0, VecDeque::len);
+        kind.servers.iter().any(|server| count(&self.by_server, server) + waiting >= CROWD)
     }
 
     /// The kind whose first one is next.
@@ -295,6 +315,19 @@ mod tests {
             names.push(queued.remove(at).name);
             place = given;
         }
+    }
+
+    #[test]
+    fn nothing_is_urgent_in_a_crowd_on_one_server() {
+        let turns = turns(100, 20);
+        let mut places: Vec<Place> = (0..20).map_while(|_| turns.try_take(&kind("a", "web"))).collect();
+        assert_eq!(places.last().unwrap().haste(), Haste::Now);
+        let _queued: Vec<_> = (20..CROWD).map(|_| queue(&turns, "one more", kind("a", "web"))).collect();
+        assert_eq!(places.last().unwrap().haste(), Haste::Soon);
+        assert_eq!(turns.haste(&kind("a", "web")), Haste::Soon);
+        assert_eq!(turns.haste(&kind("a", "db")), Haste::Now, "a server with nothing to do");
+        places.clear();
+        assert_eq!(turns.haste(&kind("a", "web")), Haste::Now);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::call::{Call, JobId, Recorded, Reply};
 use crate::error::{Code, Problem};
 use crate::failpoint::failpoint;
-use crate::store::StoreError;
+use crate::store::{Haste, StoreError};
 
 use super::active::{Active, Begun, Work};
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
@@ -59,7 +59,7 @@ async fn queue(
     committed: oneshot::Sender<Result<Accepted, Problem>>,
     work: Work,
 ) {
-    let inserted = inner.store.insert(AnyJob::Pending(job), retry_of).await;
+    let inserted = inner.store.insert(inner.turns.haste(&kind), AnyJob::Pending(job), retry_of).await;
     if let Err(answer) = accepted(&inner, active.id, retry_of, inserted) {
         let _ = committed.send(answer);
         return;
@@ -83,9 +83,10 @@ pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, work: Work, pl
         Ok(job) => job,
         Err(problem) => return lose(&inner, &active, active.id, problem),
     };
+    let haste = place.haste();
     let running = job.start(Timestamp::now());
     let shown = AnyJob::Running(running.clone());
-    if let Err(error) = inner.store.update(Status::Pending, shown.clone(), None).await {
+    if let Err(error) = inner.store.update(haste, Status::Pending, shown.clone(), None).await {
         return lose(&inner, &active, active.id, error.into());
     }
     failpoint("job-started");
@@ -93,7 +94,7 @@ pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, work: Work, pl
     active.show(shown);
     let place = kept(&active, place);
     let result = do_work(&inner, &active, begun, &running.head, Recorded::default(), work).await;
-    finish(&inner, &active, running, result).await;
+    finish(&inner, &active, haste, running, result).await;
     drop(place);
 }
 
@@ -102,7 +103,7 @@ pub(super) async fn call_off(inner: Arc<Inner>, active: Arc<Active>) {
     match pending(&inner, active.id) {
         Ok(job) => {
             let ended = job.cancel(cancelled(), Timestamp::now());
-            conclude(&inner, &active, Status::Pending, ended, None).await;
+            conclude(&inner, &active, Haste::Now, Status::Pending, ended, None).await;
         }
         Err(problem) => lose(&inner, &active, active.id, problem),
     }
@@ -128,6 +129,7 @@ async fn at_once(
     work: Work,
 ) {
     let id = active.id;
+    let haste = place.haste();
     let begun = active.equip(|| Spool::new(&inner.outputs, id));
     let (recorder, recorded) = Recorded::pending();
     let head = running.head.clone();
@@ -137,7 +139,7 @@ async fn at_once(
     let insert = async {
         // What the work has asked for leaves this machine before the disk is waited for.
         tokio::task::yield_now().await;
-        inner.store.insert(record, retry_of).await
+        inner.store.insert(haste, record, retry_of).await
     };
     tokio::pin!(insert);
     // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
@@ -167,7 +169,7 @@ async fn at_once(
         Some(result) => result,
         None => doing.await,
     };
-    finish(&inner, &active, running, result).await;
+    finish(&inner, &active, haste, running, result).await;
     drop(place);
 }
 
@@ -197,10 +199,10 @@ fn kept(active: &Active, place: Place) -> Option<Place> {
 pub(super) async fn go_on(inner: Arc<Inner>, active: Arc<Active>, job: Job<Running>, work: Work) {
     let begun = active.equip(|| Spool::resume(&inner.outputs, active.id));
     let done = do_work(&inner, &active, begun, &job.head, Recorded::default(), work).await;
-    finish(&inner, &active, job, done).await;
+    finish(&inner, &active, Haste::Now, job, done).await;
 }
 
-async fn finish(inner: &Inner, active: &Active, running: Job<Running>, done: Done) {
+async fn finish(inner: &Inner, active: &Active, haste: Haste, running: Job<Running>, done: Done) {
     if matches!(done, Done::Left) {
         // Its record stays that of a running job, by which the next process finds it.
         let problem =
@@ -215,7 +217,7 @@ async fn finish(inner: &Inner, active: &Active, running: Job<Running>, done: Don
     let spool = active.equip(|| Spool::new(&inner.outputs, active.id)).spool;
     let kept = spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
-    conclude(inner, active, Status::Running, ended, Some(kept)).await;
+    conclude(inner, active, haste, Status::Running, ended, Some(kept)).await;
 }
 
 /// What came of the work.
@@ -277,10 +279,10 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
 }
 
 /// Commits the end, then tells it.
-async fn conclude(inner: &Inner, active: &Active, before: Status, ended: Job<Ended>, kept: Option<Kept>) {
+async fn conclude(inner: &Inner, active: &Active, haste: Haste, before: Status, ended: Job<Ended>, kept: Option<Kept>) {
     let id = ended.head.id;
     let job = AnyJob::Ended(ended);
-    match inner.store.update(before, job.clone(), kept).await {
+    match inner.store.update(haste, before, job.clone(), kept).await {
         Ok(()) => {
             failpoint("job-ended");
             active.show(job.clone());

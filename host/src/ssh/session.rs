@@ -12,7 +12,7 @@ use std::time::Duration;
 use russh::client::{self, Config, Handle, Msg};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, Disconnect, Preferred, cipher};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -38,6 +38,9 @@ const CHANNEL_BUFFER: usize = 32;
 const MAX_CLOSES: u32 = 1000;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// What is read of a connection in one go: the library asks for the length of a packet and for its rest, and most are small.
+/// Of a large one the rest goes past it.
+const READ_AHEAD: usize = 4 << 10;
 
 /// How many bytes a server may send before we have taken them in, on a connection for transfers: enough for 100 MB/s at
 /// 300 ms. What is really on its way is bounded by what was asked for.
@@ -160,7 +163,8 @@ async fn connect_hop(
     let (mut handle, traffic) = match through {
         None => {
             let stream = dial(target, &at, bounds).await?;
-            let handle = handshake(config, Wire::new(stream, traffic.clone(), cut), client, &at, bounds).await?;
+            let wire = BufReader::with_capacity(READ_AHEAD, Wire::new(stream, traffic.clone(), cut));
+            let handle = handshake(config, wire, client, &at, bounds).await?;
             (handle, traffic.clone())
         }
         Some((hop, by)) => {

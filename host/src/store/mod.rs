@@ -14,6 +14,7 @@ use redb::{Database, ReadTransaction, WriteTransaction};
 
 pub use error::StoreError;
 pub use schema::SCHEMA;
+pub use writer::Haste;
 
 /// The open database. Clones share it; the last one to go waits for the writer to commit what it was handed.
 #[derive(Clone, Debug)]
@@ -52,7 +53,16 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
     {
-        self.0.writer.write(op).await
+        self.write_with(Haste::Now, op).await
+    }
+
+    /// As [`Store::write`]; with [`Haste::Soon`] it may wait a little for others to share its sync.
+    pub async fn write_with<T, F>(&self, haste: Haste, op: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.0.writer.write(haste, op).await
     }
 
     /// Runs `op` on a snapshot of what is committed, on the caller's thread. For look-ups of microseconds.

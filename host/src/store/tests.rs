@@ -60,6 +60,24 @@ async fn the_file_can_be_read_by_its_owner_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_no_hurry_is_left_to_the_writer_with_whatever_else_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&file(&directory)).unwrap();
+    let write = |number: u64, haste: Haste| {
+        store.write_with(haste, move |txn| {
+            txn.open_table(NUMBERS)?.insert(number, number)?;
+            Ok(std::thread::current().name() == Some("store-writer"))
+        })
+    };
+    assert!(!write(0, Haste::Now).await.unwrap(), "alone and in a hurry it is committed on the spot");
+    assert!(write(1, Haste::Soon).await.unwrap());
+    let many = futures::future::join_all((2..40).map(|number| write(number, Haste::Soon)));
+    let (many, urgent) = tokio::join!(many, write(40, Haste::Now));
+    assert!(urgent.is_ok() && many.into_iter().all(Result::unwrap));
+    assert_eq!(all(&store).len(), 41);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_writes_all_arrive_and_failing_ones_fail_alone() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&file(&directory)).unwrap();

@@ -19,8 +19,23 @@ use crate::failpoint::failpoint;
 /// How many operations wait at most before a writer has to wait for a place; also the most that share one transaction.
 const QUEUE: usize = 256;
 
+/// How long an operation that is in no hurry waits for others, and how many of them are enough. Half of what a commit costs
+/// is the same for one operation and for many.
+const PATIENCE: Duration = Duration::from_millis(8);
+const COMPANY: usize = 16;
+/// How often it is looked who has come.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Handing the tasks of a thread to another and taking them back costs a tenth of this, and more delay than it saves below it.
 const QUICK: Duration = Duration::from_millis(1);
+
+/// Whether somebody waits for this operation alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    Now,
+    /// It is one of many, whose number per second counts rather than the time that each takes.
+    Soon,
+}
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -36,6 +51,7 @@ pub(super) struct Writer {
 
 /// An operation whose result type is forgotten, with the one who waits for it.
 trait Op: Send {
+    fn haste(&self) -> Haste;
     /// Runs it, keeps its result, and says whether it may be committed.
     fn run(&mut self, txn: &WriteTransaction) -> bool;
     /// Tells what became of the transaction; a kept error goes before it.
@@ -43,6 +59,7 @@ trait Op: Send {
 }
 
 struct Waiting<T, F> {
+    haste: Haste,
     op: F,
     result: Result<T, StoreError>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -53,6 +70,10 @@ where
     T: Send,
     F: FnMut(&WriteTransaction) -> Result<T, StoreError> + Send,
 {
+    fn haste(&self) -> Haste {
+        self.haste
+    }
+
     fn run(&mut self, txn: &WriteTransaction) -> bool {
         self.result = catch_unwind(AssertUnwindSafe(|| (self.op)(txn))).unwrap_or(Err(StoreError::Panicked));
         self.result.is_ok()
@@ -80,13 +101,13 @@ impl Writer {
         Ok(Writer { database, turn, quick: AtomicBool::new(false), queue: Some(queue), thread: Some(thread) })
     }
 
-    pub(super) async fn write<T, F>(&self, op: F) -> Result<T, StoreError>
+    pub(super) async fn write<T, F>(&self, haste: Haste, op: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let op: Box<dyn Op> = Box::new(Waiting { op, result: Err(StoreError::Closed), reply });
+        let op: Box<dyn Op> = Box::new(Waiting { haste, op, result: Err(StoreError::Closed), reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
         if let Some(op) = self.commit_here(queue, op) {
             queue.send(op).await.map_err(|_| StoreError::Closed)?;
@@ -98,7 +119,10 @@ impl Writer {
     /// tasks meanwhile. Otherwise the operation is given back, to be handed to the writer's thread.
     fn commit_here(&self, queue: &mpsc::Sender<Box<dyn Op>>, op: Box<dyn Op>) -> Option<Box<dyn Op>> {
         let idle = queue.capacity() == queue.max_capacity();
-        if !idle || !Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread) {
+        if op.haste() == Haste::Soon
+            || !idle
+            || !Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+        {
             return Some(op);
         }
         let turn = match self.turn.try_lock() {
@@ -140,14 +164,33 @@ fn run(database: &Database, turn: &Mutex<()>, mut waiting: mpsc::Receiver<Box<dy
     let mut group = Vec::with_capacity(QUEUE);
     while let Some(first) = waiting.blocking_recv() {
         group.push(first);
+        gather(&mut group, &mut waiting);
         // Before the others are taken: whoever comes while somebody else commits is in this group too.
         let _turn = take(turn);
-        while group.len() < QUEUE
-            && let Ok(next) = waiting.try_recv()
-        {
-            group.push(next);
-        }
+        join(&mut group, &mut waiting);
         commit(database, &mut group);
+    }
+}
+
+/// Waits for company, as long as nobody is in a hurry. The turn is free meanwhile, so that whoever is commits on the spot.
+fn gather(group: &mut Vec<Box<dyn Op>>, waiting: &mut mpsc::Receiver<Box<dyn Op>>) {
+    let begun = Instant::now();
+    loop {
+        join(group, waiting);
+        let in_a_hurry = group.iter().any(|op| op.haste() == Haste::Now);
+        if in_a_hurry || group.len() >= COMPANY || waiting.is_closed() || begun.elapsed() >= PATIENCE {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Takes in whoever waits.
+fn join(group: &mut Vec<Box<dyn Op>>, waiting: &mut mpsc::Receiver<Box<dyn Op>>) {
+    while group.len() < QUEUE
+        && let Ok(next) = waiting.try_recv()
+    {
+        group.push(next);
     }
 }
 
