@@ -17,6 +17,7 @@ use super::error::{Endpoint, SshError, Step, Stop};
 use super::lease::Lease;
 use super::pool::Next;
 use super::quota::{Lines, Quota, Reached, Stopped};
+use super::running::Entry;
 use super::session::Session;
 use super::stop::{self, SIGNALS, Wanted};
 use crate::call::Call;
@@ -109,6 +110,7 @@ pub async fn exec<S: OutputSink>(
         next,
         line: request.line.clone(),
         pid: Arc::clone(&request.pid),
+        entry: None,
         read,
         status: Status::default(),
         requests: Vec::new(),
@@ -151,6 +153,8 @@ struct Command<'a> {
     next: Next,
     line: String,
     pid: Arc<OnceLock<u32>>,
+    /// From when it is sent until its end is known.
+    entry: Option<Arc<Entry>>,
     read: &'a mut ChannelReadHalf,
     status: Status,
     /// The requests that the server has not answered yet, in the order of their answers.
@@ -235,7 +239,10 @@ impl Command<'_> {
         }
         let lost = |cause| SshError::Lost { at: self.at.clone(), step: Step::Channel, cause: Arc::new(cause) };
         self.started = Instant::now();
-        write.exec(true, request.line.as_bytes()).await.map_err(lost)?;
+        let running = Arc::clone(&self.session.running);
+        let (entry, sent) = running.send(&self.line, write.exec(true, request.line.as_bytes())).await;
+        sent.map_err(lost)?;
+        self.entry = Some(Arc::new(entry));
         self.requests.push("run the command");
         Ok(())
     }
@@ -304,8 +311,14 @@ impl Command<'_> {
     /// Keeps what a message says about the command.
     fn note(&mut self, message: Option<ChannelMsg>) -> Option<End> {
         match message {
-            Some(ChannelMsg::ExitStatus { exit_status }) => self.status.code = Some(exit_status),
-            Some(ChannelMsg::ExitSignal { signal_name, .. }) => self.status.signal = Some(signal_name_of(&signal_name)),
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                self.status.code = Some(exit_status);
+                self.entry = None;
+            }
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                self.status.signal = Some(signal_name_of(&signal_name));
+                self.entry = None;
+            }
             Some(ChannelMsg::Success) if !self.requests.is_empty() => {
                 self.requests.remove(0);
             }
@@ -365,7 +378,8 @@ impl Command<'_> {
 
     /// What is known of the command's process on the server.
     fn wanted(&self) -> Wanted {
-        Wanted { line: self.line.clone(), pid: Arc::clone(&self.pid), started: self.started }
+        let entry = self.entry.as_ref().map(Arc::downgrade).unwrap_or_default();
+        Wanted { line: self.line.clone(), pid: Arc::clone(&self.pid), started: self.started, entry }
     }
 
     /// Meanwhile the output is read on: a channel that nobody reads holds up the whole connection, the second channel too.

@@ -12,6 +12,7 @@ mod exec;
 mod quota;
 mod stop;
 mod quote;
+mod running;
 mod session;
 mod host_key;
 mod host_cert;

@@ -23,6 +23,7 @@ use super::error::{Endpoint, SshError, Step};
 use super::host_key::{self, Decision, HostKeys, Known};
 use super::known_hosts;
 use super::proxy;
+use super::running::Running;
 use super::target::Target;
 use super::tcp::{Traffic, Wire};
 use crate::config::Proxy;
@@ -62,6 +63,7 @@ pub struct Session {
     closes: AtomicU32,
     /// The login is root's.
     root: bool,
+    pub(super) running: Arc<Running>,
     /// The target itself.
     link: Link,
     /// The connections to the jump servers, kept because this one runs inside the last of them.
@@ -114,7 +116,7 @@ pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &
         match made {
             Ok(link) if last => {
                 let (opened, closes, root) = (Instant::now(), AtomicU32::new(0), target.user == "root");
-                return Ok(Session { traffic, opened, closes, root, link, hops });
+                return Ok(Session { traffic, opened, closes, root, running: Arc::default(), link, hops });
             }
             Ok(link) => hops.push(link),
             Err(error) if last => return Err(error),

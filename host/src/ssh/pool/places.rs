@@ -238,10 +238,17 @@ impl<C: Connection> Places<C> {
         Opening { places: self.clone(), epoch: state.epoch, held: true }
     }
 
-    /// The waiter `id` has waited long: he may open his own connection, where there is room for one.
+    /// The waiter `id` has waited long: he may open his own connection, where there is room for one. Where there is none, and
+    /// nobody has given anything back either, the connections are given one channel more.
     fn lose_patience(self: &Arc<Self>, id: u64) -> Option<Opening<C>> {
         let mut state = self.lock();
         if !self.may_open(&state) {
+            let stuck = state.opening == 0 && state.links.iter().all(|link| link.idle_since.elapsed() >= SLOW_CONNECT);
+            let stretched = stuck && state.capacity.stretch();
+            drop(state);
+            if stretched {
+                self.serve();
+            }
             return None;
         }
         let position = state.queue.iter().position(|waiter| waiter.id == id)?;

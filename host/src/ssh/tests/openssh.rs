@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -263,6 +265,45 @@ async fn input_output_terminal_and_time_limits_hold_against_openssh() {
 }
 
 #[tokio::test]
+async fn of_commands_with_the_same_line_each_is_stopped_by_itself() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let pool = Pool::new(settings(1, 1), sshd.knows("host_ed25519"));
+    let target = sshd.target("key");
+    run(&pool, &target, "true").await.unwrap();
+    // One that no other test runs, nor an earlier run that was ended.
+    let line = format!("sleep 63.{}", sshd.port);
+    let cancels: [CancellationToken; 8] = Default::default();
+    let commands = cancels.iter().map(|cancel| {
+        let (pool, target, line) = (pool.clone(), target.clone(), line.clone());
+        let call = Call { cancel: cancel.clone(), ..call() };
+        tokio::spawn(async move { run_with(&pool, &target, request(&line), &call).await })
+    });
+    let mut commands: Vec<_> = commands.collect();
+    let begun = std::time::Instant::now();
+    while how_many_run(&line) < 8 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "only {} run", how_many_run(&line));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let stopped = async |command: JoinHandle<Result<(Exit, Kept), SshError>>| {
+        let error = command.await.unwrap().err().unwrap();
+        let SshError::CommandCancelled { stop, .. } = &error else { panic!("{error}") };
+        assert!(stop.confirmed, "{error}");
+    };
+    cancels[1].cancel();
+    stopped(commands.remove(1)).await;
+    assert_eq!(how_many_run(&line), 7, "one and no other is stopped");
+    assert!(commands.iter().all(|command| !command.is_finished()));
+    // All others at the same time.
+    for cancel in &cancels {
+        cancel.cancel();
+    }
+    for command in commands {
+        stopped(command).await;
+    }
+    assert_eq!(how_many_run(&line), 0);
+}
+
+#[tokio::test]
 async fn a_command_that_had_its_share_is_stopped_and_that_is_its_end() {
     let Some(sshd) = Sshd::start("") else { return };
     let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
@@ -286,8 +327,13 @@ async fn a_command_that_had_its_share_is_stopped_and_that_is_its_end() {
 
 /// Whether a process was started with these words.
 fn something_runs(words: &str) -> bool {
+    how_many_run(words) > 0
+}
+
+fn how_many_run(words: &str) -> usize {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
-        .any(|line| line.trim_end_matches('\0').replace('\0', " ") == words)
+        .filter(|line| line.trim_end_matches('\0').replace('\0', " ") == words)
+        .count()
 }

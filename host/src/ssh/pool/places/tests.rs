@@ -106,6 +106,26 @@ async fn what_goes_on_without_a_place_is_offered_one_only_while_half_are_free() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_behind_what_runs_on_is_given_a_further_channel_unless_the_server_refused_one() {
+    let places = places(1);
+    let mut held = vec![opening(&places).await.opened(Fake::default()).unwrap()];
+    let started = Instant::now();
+    for used in 2..=10 {
+        let Grant::Place(place) = acquire(&places).await else { panic!("no place") };
+        held.push(place);
+        assert_eq!(started.elapsed(), SLOW_CONNECT * (used - 4_u32.min(used)), "{used}");
+    }
+    let patience = Duration::from_secs(30);
+    let eleventh = tokio::time::timeout(patience, acquire(&places)).await;
+    assert!(eleventh.is_err(), "OpenSSH allows ten");
+    // One that was refused is not asked for again, until a minute has passed.
+    assert_eq!(held.pop().unwrap().refused(), 9);
+    let refused = Instant::now();
+    let Grant::Place(_place) = acquire(&places).await else { panic!("no place") };
+    assert!(refused.elapsed() >= Duration::from_secs(60), "{:?}", refused.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_lower_what_a_connection_is_given_and_success_raises_it_again() {
     let places = places(1);
     let first = opening(&places).await.opened(Fake::default()).unwrap();
