@@ -24,7 +24,7 @@ const QUEUE: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(8);
 const COMPANY: usize = 16;
 /// How often it is looked who has come.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Handing the tasks of a thread to another and taking them back costs a tenth of this, and more delay than it saves below it.
 const QUICK: Duration = Duration::from_millis(1);
