@@ -175,13 +175,12 @@ fn run(database: &Database, turn: &Mutex<()>, mut waiting: mpsc::Receiver<Box<dy
 /// Waits for company, as long as nobody is in a hurry. The turn is free meanwhile, so that whoever is commits on the spot.
 fn gather(group: &mut Vec<Box<dyn Op>>, waiting: &mut mpsc::Receiver<Box<dyn Op>>) {
     let begun = Instant::now();
-    loop {
-        join(group, waiting);
-        let in_a_hurry = group.iter().any(|op| op.haste() == Haste::Now);
-        if in_a_hurry || group.len() >= COMPANY || waiting.is_closed() || begun.elapsed() >= PATIENCE {
-            return;
+    let in_no_hurry = |group: &[Box<dyn Op>]| group.iter().all(|op| op.haste() == Haste::Soon);
+    while in_no_hurry(group) && group.len() < COMPANY && begun.elapsed() < PATIENCE && !waiting.is_closed() {
+        if waiting.is_empty() {
+            std::thread::sleep(LOOK);
         }
-        std::thread::sleep(LOOK);
+        join(group, waiting);
     }
 }
 
