@@ -39,7 +39,7 @@ impl Detachment {
 /// The detached jobs that an earlier process left running.
 pub(super) fn found(store: &JobStore, outputs: &Path) -> Result<BTreeMap<JobId, Option<Arc<Active>>>, StoreError> {
     let mut found = BTreeMap::new();
-    for job in store.places()?.into_iter().filter(AnyJob::is_active) {
+    for job in store.places()?.into_iter().filter(|job| matches!(job, AnyJob::Running(_))) {
         let id = job.id();
         let active = Active::new(id);
         active.equip(true, || Spool::resume(outputs, id));
@@ -53,7 +53,11 @@ impl Jobs {
     /// The detached jobs that may have something on their servers: those that run, and those that have ended and were not
     /// cleaned up.
     pub fn places(&self) -> Result<Vec<AnyJob>, Problem> {
-        Ok(self.0.store.places()?)
+        let seen = |job: AnyJob| {
+            let alive = self.0.roster.contains(job.id());
+            self.0.as_seen(job, alive)
+        };
+        Ok(self.0.store.places()?.into_iter().map(seen).collect())
     }
 
     /// Follows a detached job that an earlier process left running, by `work`, until it ends.

@@ -11,6 +11,7 @@ mod keeper;
 pub mod output;
 mod queue;
 mod record;
+mod recovery;
 mod roster;
 mod stats;
 mod store;

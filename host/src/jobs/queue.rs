@@ -21,6 +21,7 @@ use crate::store::{Store, StoreError};
 use super::active::Reports;
 use super::job::{AnyJob, Head, MAX_RETRIES, Status};
 use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
+use super::recovery::{Found, Recovery};
 use super::roster::{Held, Queued, Roster};
 use super::store::{Filter, JobStore};
 use super::turns::{Kind, Limits, Turns};
@@ -52,7 +53,9 @@ pub(super) struct Inner {
     pub(super) closing: CancellationToken,
     /// Running work is dropped once this fires.
     pub(super) abandon: CancellationToken,
-    crashed_at_start: Vec<JobId>,
+    /// What an earlier process left unended was found then, and has ids up to this one.
+    found: (Timestamp, u64),
+    pub(super) recovery: Recovery,
     /// `None` once it was waited for.
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -117,20 +120,33 @@ impl Ticket {
 }
 
 impl Jobs {
-    /// Starts the queue: what an earlier process left unended is committed as crashed before this returns.
-    /// Forgetting old jobs goes on in the background.
+    /// Starts the queue: what an earlier process left unended is crashed from then on. Committing that, where it is very much,
+    /// and forgetting old jobs go on in the background.
     pub async fn start(store: Store, settings: &Settings) -> Result<Jobs, StoreError> {
         let outputs = settings.data_dir.join("outputs");
         create_private(&outputs)?;
         let directory = outputs.clone();
-        let (store, crashed_at_start, last) = JobStore::open(store, move |id| counts_of_files(&directory, id)).await?;
-        if !crashed_at_start.is_empty() {
-            tracing::warn!(jobs = crashed_at_start.len(), "jobs that an earlier process left unended are now crashed");
+        let (store, now) = (JobStore::new(store), Timestamp::now());
+        let Found { recovery, unended, last } =
+            Recovery::begin(&store, now, move |id| counts_of_files(&directory, id)).await?;
+        if unended > 0 {
+            tracing::warn!(
+                jobs = unended,
+                "jobs that an earlier process left unended are crashed, but for detached ones"
+            );
         }
+        let found = (now, last);
         // Files of jobs that were all forgotten have greater ids than any job that is left, and none is from after this moment.
-        let last = last.max(ids::floor(Timestamp::now()));
+        let last = last.max(ids::floor(now));
         let closing = CancellationToken::new();
-        let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last, closing.clone());
+        let keeper = keeper::start(
+            store.clone(),
+            outputs.clone(),
+            settings.history_retention,
+            last,
+            recovery.clone(),
+            closing.clone(),
+        );
         let active = super::detached::found(&store, &outputs)?;
         Ok(Jobs(Arc::new(Inner {
             store,
@@ -143,7 +159,8 @@ impl Jobs {
             tasks: TaskTracker::new(),
             closing,
             abandon: CancellationToken::new(),
-            crashed_at_start,
+            found,
+            recovery,
             keeper: Mutex::new(Some(keeper)),
         })))
     }
@@ -250,7 +267,11 @@ impl Jobs {
         // Before the database is read: a job that ends in between is then active here and ended there, never the reverse.
         let alive = self.0.roster.ids();
         let jobs = self.0.store.list(filter.clone()).await?;
-        Ok(jobs.into_iter().map(|job| as_seen(job, |id| alive.contains(&id))).filter(|job| filter.matches(job)).collect())
+        let seen = |job: AnyJob| {
+            let alive = alive.contains(&job.id());
+            self.0.as_seen(job, alive)
+        };
+        Ok(jobs.into_iter().map(seen).filter(|job| filter.matches(job)).collect())
     }
 
     /// What is running, then what is pending, each oldest first.
@@ -341,12 +362,12 @@ impl Jobs {
 
     /// Counts, durations and what can be retried.
     pub async fn stats(&self) -> Result<stats::QueueStats, Problem> {
-        Ok(stats::collect(&self.0.store).await?)
-    }
-
-    /// Jobs that an earlier process left unended, which are crashed since this one's start.
-    pub fn crashed_at_start(&self) -> &[JobId] {
-        &self.0.crashed_at_start
+        let mut stats = stats::collect(&self.0.store).await?;
+        if self.0.recovery.is_unfinished() {
+            let running = self.0.roster.running(&Filter::default()).len();
+            stats.crash_all_but(self.0.roster.pending().len() as u64, running as u64);
+        }
+        Ok(stats)
     }
 
     /// How many jobs may be pending or running.
@@ -408,8 +429,8 @@ impl Inner {
     /// Why there is no place in the queue, which holds `count` jobs.
     fn refusal(&self, count: usize) -> Option<Problem> {
         if self.closing.is_cancelled() {
-            let problem =
-                Problem::new(Code::QueueFull, "the orchestrator is shutting down and takes no more jobs").retryable(true);
+            let problem = Problem::new(Code::QueueFull, "the orchestrator is shutting down and takes no more jobs")
+                .retryable(true);
             return Some(problem);
         }
         (count >= self.max_queue).then(|| {
@@ -430,17 +451,23 @@ impl Inner {
             return Ok(job);
         }
         match self.store.get(id)? {
-            Some(job) => Ok(as_seen(job, |_| alive)),
+            Some(job) => Ok(self.as_seen(job, alive)),
             None => Err(Problem::new(Code::TaskNotFound, format!("there is no job {id}"))
                 .detail("id", id.to_string())
                 .hint("see task_queue and task_history for the jobs that there are")),
         }
     }
-}
 
-/// A loaded job as it is told: one that nobody runs any more is not running, even if its end could not be committed.
-fn as_seen(job: AnyJob, is_alive: impl FnOnce(JobId) -> bool) -> AnyJob {
-    if job.is_active() && !is_alive(job.id()) { AnyJob::Ended(job.crash(Timestamp::now())) } else { job }
+    /// A loaded job as it is told: one that nobody runs any more is not running, even if its end is not committed yet or could
+    /// not be.
+    pub(super) fn as_seen(&self, job: AnyJob, is_alive: bool) -> AnyJob {
+        if is_alive || !job.is_active() {
+            return job;
+        }
+        let (id, (found, last)) = (job.id(), self.found);
+        let ended = job.crash(if id.0 <= last { found } else { Timestamp::now() });
+        AnyJob::Ended(ended.with_output(counts_of_files(&self.outputs, id)))
+    }
 }
 
 /// The error of a chain of retries that is too long.

@@ -157,7 +157,8 @@ impl Drop for Held {
         // Under the lock, as every first hold is taken: nobody comes between the last one's going and what follows from it.
         let mut jobs = self.roster.jobs();
         let was_last = self.active.holders.fetch_sub(1, Ordering::Relaxed) == 1;
-        if was_last && self.active.needs_its_record_only()
+        if was_last
+            && self.active.needs_its_record_only()
             && let Some(entry) = jobs.get_mut(&self.active.id)
         {
             *entry = None;

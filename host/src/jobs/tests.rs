@@ -373,8 +373,10 @@ async fn work_of_which_the_record_does_not_tell_everything_is_kept() {
     let (_directory, jobs, held) = one_place().await;
     let made = make_again(&jobs);
     let withheld = NewJob { withheld: true, ..new("t") };
-    let mut ticket =
-        jobs.submit(withheld, |_, _| async { Ok(Reply { text: "secret".to_owned(), ..Reply::default() }) }).await.unwrap();
+    let mut ticket = jobs
+        .submit(withheld, |_, _| async { Ok(Reply { text: "secret".to_owned(), ..Reply::default() }) })
+        .await
+        .unwrap();
     jobs.cancel(held).await.unwrap();
     assert_eq!(ticket.done().await.unwrap().reply().unwrap().text, "secret");
     assert_eq!(made.load(Ordering::SeqCst), 0);

@@ -267,9 +267,7 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
     let now = Timestamp::now();
     match done {
         Done::Abandoned | Done::Left => AnyJob::Running(job).crash(now),
-        Done::Answered(Err(problem)) if active.is_lost() => {
-            job.crash(problem, now)
-        }
+        Done::Answered(Err(problem)) if active.is_lost() => job.crash(problem, now),
         Done::Answered(Ok(reply)) => job.complete(reply, now),
         Done::Answered(Err(problem)) if problem.code == Code::Cancelled && active.is_unwanted() => {
             job.cancel(problem, now)
