@@ -16,7 +16,7 @@ use orchestrator_tests::wait;
 use rand::RngExt;
 use serde_json::json;
 
-use crate::support::with_embedded;
+use crate::support::{Sleep, with_embedded};
 
 const DEATH: Duration = Duration::from_secs(60);
 
@@ -113,6 +113,58 @@ async fn a_death_between_forgetting_a_job_and_removing_its_files_leaves_none_beh
     wait::until("the file without a job to be gone", DEATH, || files() == 0).await?;
     let stats = client.call("queue_stats", json!({})).await?.ok()?;
     assert_eq!(stats.structured["total"], 0, "{}", stats.text);
+    client.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_death_while_a_long_queue_is_recovered_leaves_the_rest_to_the_next_start() -> Result<()> {
+    // More than a start ends before it serves.
+    const QUEUED: usize = 3_000;
+    let (_server, place) = scene().await?;
+    let launch = || Launch::new(&place).env("MAX_RUNNING_JOBS", "1").env("MAX_QUEUE_SIZE", "5000");
+    let client = launch().start().await?;
+    let held = client.begin_call("task_exec", json!({"alias": "box", "cmd": Sleep::new().command})).await?;
+    let runs = place.root().join("runs");
+    let cmd = format!("echo run >> {}", runs.display());
+    let by_status = async |client: &Client| -> Result<serde_json::Value> {
+        let stats = client.call("queue_stats", json!({})).await?.ok()?.structured;
+        Ok(stats["byStatus"].clone())
+    };
+    let until = async |wanted: serde_json::Value| {
+        let reached = async {
+            while by_status(&client).await? != wanted {
+                // Each look visits thousands of records, which must not keep the others from being written.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(DEATH, reached).await?
+    };
+    // Calls of one client are taken up in any order, and this one has to have the only place.
+    until(json!({"running": 1})).await?;
+    let mut calls = vec![held];
+    for _ in 0..QUEUED {
+        calls.push(client.begin_call("task_exec", json!({"alias": "box", "cmd": cmd})).await?);
+    }
+    until(json!({"running": 1, "pending": QUEUED})).await?;
+    client.expect_death();
+    client.kill().await?;
+    drop((calls, client));
+    let dying = launch().env("ORCHESTRATOR_FAILPOINT", "jobs-recovered:1").start().await;
+    // It recovers as it starts, so it may die before it has greeted.
+    if let Ok(client) = dying {
+        client.ended(DEATH).await?;
+    }
+    let client = launch().start().await?;
+    assert_eq!(by_status(&client).await?, json!({"crashed": QUEUED + 1}));
+    let history = client.call("task_history", json!({"limit": 200})).await?.ok()?.structured;
+    let jobs = history["jobs"].as_array().context("no jobs")?;
+    ensure!(jobs.len() == 200 && jobs.iter().all(|job| job["status"] == "crashed"), "{history:#}");
+    // One of them is run again because somebody asks for it, and none by itself.
+    let retried = client.call("task_retry", json!({"id": jobs[0]["id"]})).await?.ok()?;
+    assert_eq!(retried.structured["result"]["exit_code"], 0, "{:#}", retried.structured);
+    assert_eq!(std::fs::read_to_string(&runs)?, "run\n");
     client.close().await?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use orchestrator_tests::result::ToolResult;
 use orchestrator_tests::sshd::Options;
 use orchestrator_tests::wait;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::support::Rig;
 
@@ -94,6 +95,53 @@ async fn a_job_that_has_not_begun_is_handed_over_as_queued() -> Result<()> {
     order.let_go()?;
     ended(&rig.client, &json!({"id": id})).await?;
     assert_eq!(order.names(), ["first", "second"]);
+    Ok(())
+}
+
+/// The program keeps only the id of a job that waits, and makes its work again when it is its turn. Nobody may notice.
+#[tokio::test]
+async fn a_job_that_waited_is_done_as_it_was_asked_for() -> Result<()> {
+    let rig =
+        Rig::with(Options::default(), |launch| launch.env("MAX_RUNNING_JOBS", "1").env("MCP_SYNC_TIMEOUT_S", "60"))
+            .await?;
+    let order = Order::new(&rig);
+    let held = rig.client.begin_call("task_exec", json!({"alias": "box", "cmd": order.holds("held")})).await?;
+    order.has_begun(1).await?;
+    let folder = rig.place.root().display().to_string();
+    let file = rig.place.root().join("some.log");
+    fs::write(&file, "one\ntwo\n")?;
+    let cmd = "cat; echo \"$GREETING from $(pwd)\"; sleep 2; echo done";
+    let exec = json!({"alias": "box", "cmd": cmd, "stdin": "typed\n", "env": {"GREETING": "hello"}, "workdir": folder});
+    let exec = rig.client.begin_call_with_token("task_exec", exec, "waits").await?;
+    // What is answered is not in the record.
+    let cmd = "stty -echo; printf 'Password: '; read p; stty echo; echo; test \"$p\" = unrecorded && echo right";
+    let asked = json!({"alias": "box", "cmd": cmd, "responses": {"Password": "unrecorded"}});
+    let asked = rig.client.begin_call("task_exec_interactive", asked).await?;
+    let steps = json!({"alias": "box", "commands": ["cd /tmp", {"command": "pwd"}]});
+    let steps = rig.client.begin_call("task_exec_sequence", steps).await?;
+    let tail = rig.client.begin_call("tail_file", json!({"alias": "box", "filepath": file, "lines": 1})).await?;
+    let unwanted = rig.client.begin_call("task_exec", json!({"alias": "box", "cmd": order.says("unwanted")})).await?;
+    // All of them wait, then one is cancelled.
+    let are_queued = async |count: u64| -> Result<()> {
+        while rig.client.call("queue_stats", json!({})).await?.ok()?.structured["byStatus"]["pending"] != count {}
+        Ok(())
+    };
+    timeout(SOON, are_queued(5)).await??;
+    rig.client.cancel(unwanted.id).await?;
+    timeout(SOON, are_queued(4)).await??;
+    order.let_go()?;
+    let ran = rig.client.finish_call("task_exec", exec).await?.ok()?;
+    assert_eq!(ran.str("stdout"), format!("typed\nhello from {folder}\ndone\n"));
+    let note = rig.client.notification(|note| note["method"] == "notifications/progress").await?;
+    assert_eq!(note["params"]["progressToken"], "waits", "its client still hears of it");
+    let answered = rig.client.finish_call("task_exec_interactive", asked).await?.ok()?;
+    assert!(answered.str("transcript").ends_with("right\n"), "{}", answered.text);
+    let steps = rig.client.finish_call("task_exec_sequence", steps).await?.ok()?;
+    assert_eq!(steps.structured["steps"][1]["stdout"], "/tmp\n", "{:#}", steps.structured);
+    let tail = rig.client.finish_call("tail_file", tail).await?.ok()?;
+    assert_eq!(tail.structured["lines"], json!(["two"]));
+    rig.client.finish(held).await?;
+    assert_eq!(order.names(), ["held"]);
     Ok(())
 }
 

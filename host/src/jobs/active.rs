@@ -1,36 +1,31 @@
-//! A job that has not ended, as this process has it beside the disk.
+//! A job that has not ended, as this process has it beside the disk: how it is stopped, waited for and looked at.
 //!
-//! Many can wait for their turn, so one that waits is little: its work, a way to cancel it and a way to wait for it. What it
-//! needs at work is made when it begins, and its record is read from the disk until then.
+//! One that waits for its turn and that nobody looks at has none of this: see `roster`. What it needs at work is made when it
+//! begins, and its record is read from the disk until then.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{Call, JobId, Progress, Reply, Report};
+use crate::call::{JobId, Progress, Report};
 use crate::error::Problem;
 
 use super::detached::Detachment;
 use super::job::AnyJob;
 use super::output::Spool;
-use super::queue::Inner;
-use super::turns::{Place, Waiter};
-use super::worker;
+use super::roster::Held;
+use super::work::Laid;
 
 /// How a job came to its end, or why that could not be recorded.
 pub(super) type Outcome = Result<Arc<AnyJob>, Problem>;
 
-/// What is to be done, once it is its turn.
-pub(super) type Work = Box<dyn FnOnce(Call, Spool) -> BoxFuture<'static, Result<Reply, Problem>> + Send>;
-
 /// A job that has not ended.
 pub(super) struct Active {
     pub(super) id: JobId,
-    /// What a detached job has beside that.
-    pub(super) detached: Option<Box<Detachment>>,
-    queue: Weak<Inner>,
+    /// How many look at it or wait for it; see `roster`.
+    pub(super) holders: AtomicUsize,
     /// A plain mutex, held for a look.
     waiting: Mutex<Waiting>,
     begun: OnceLock<Begun>,
@@ -45,7 +40,7 @@ pub(super) struct Active {
 struct Waiting {
     /// The work of a job that waits for its turn. Whoever takes it decides what becomes of the job: its turn, or who cancels
     /// it.
-    work: Option<Work>,
+    work: Option<Laid>,
     /// Somebody has asked the job to stop.
     unwanted: bool,
 }
@@ -57,14 +52,15 @@ pub(super) struct Begun {
     pub(super) cancel: CancellationToken,
     pub(super) progress: Progress,
     pub(super) spool: Spool,
+    /// What a detached job has beside that.
+    pub(super) detached: Option<Arc<Detachment>>,
 }
 
 impl Active {
-    pub(super) fn new(id: JobId, queue: Weak<Inner>, detached: Option<Detachment>) -> Self {
+    pub(super) fn new(id: JobId) -> Self {
         Active {
             id,
-            detached: detached.map(Box::new),
-            queue,
+            holders: AtomicUsize::new(0),
             waiting: Mutex::default(),
             begun: OnceLock::new(),
             committed: Mutex::default(),
@@ -73,9 +69,21 @@ impl Active {
         }
     }
 
+    /// One that waits for its turn, and of which the record is all there was.
+    pub(super) fn waiting_by_record(id: JobId) -> Self {
+        let active = Active::new(id);
+        active.lay_down(Laid::Record);
+        active
+    }
+
     /// Gives it what it needs at work; that which it was given first stays.
-    pub(super) fn equip(&self, spool: impl FnOnce() -> Spool) -> Begun {
-        let make = || Begun { cancel: CancellationToken::new(), progress: Progress::default(), spool: spool() };
+    pub(super) fn equip(&self, detached: bool, spool: impl FnOnce() -> Spool) -> Begun {
+        let make = || Begun {
+            cancel: CancellationToken::new(),
+            progress: Progress::default(),
+            spool: spool(),
+            detached: detached.then(Arc::default),
+        };
         let begun = self.begun.get_or_init(make).clone();
         // Either this sees that it was asked to stop, or whoever asks sees the token.
         if self.is_unwanted() {
@@ -88,6 +96,12 @@ impl Active {
     /// `None` while it waits for its turn.
     pub(super) fn begun(&self) -> Option<&Begun> {
         self.begun.get()
+    }
+
+    /// Whether it is a detached one of which nobody knows how its command ended.
+    pub(super) fn is_lost(&self) -> bool {
+        let detached = self.begun().and_then(|begun| begun.detached.as_ref());
+        detached.is_some_and(|detached| detached.is_lost())
     }
 
     /// Asks it to stop. The work of one that waits for its turn is to be taken up then: nobody else looks at it.
@@ -104,13 +118,23 @@ impl Active {
     }
 
     /// Keeps the work until it is its turn.
-    pub(super) fn lay_down(&self, work: Work) {
+    pub(super) fn lay_down(&self, work: Laid) {
         self.waiting().work = Some(work);
     }
 
     /// The work, if it still waits for its turn.
-    pub(super) fn take_up(&self) -> Option<Work> {
+    pub(super) fn take_up(&self) -> Option<Laid> {
         self.waiting().work.take()
+    }
+
+    /// Whether it waits for its turn.
+    pub(super) fn is_laid_down(&self) -> bool {
+        self.waiting().work.is_some()
+    }
+
+    /// Whether it waits for its turn, and its record is all that it needs for that.
+    pub(super) fn needs_its_record_only(&self) -> bool {
+        matches!(self.waiting().work, Some(Laid::Record))
     }
 
     /// As it was last committed, once it has begun.
@@ -153,29 +177,16 @@ impl std::fmt::Debug for Active {
     }
 }
 
-impl Waiter for Active {
-    fn is_waiting(&self) -> bool {
-        self.waiting().work.is_some()
-    }
-
-    fn begin(self: Arc<Self>, place: Place) -> Option<Place> {
-        let Some(inner) = self.queue.upgrade() else { return Some(place) };
-        let Some(work) = self.take_up() else { return Some(place) };
-        inner.tasks.spawn(worker::begin(Arc::clone(&inner), self, work, place));
-        None
-    }
-}
-
 /// What a job says of how far it has come.
 #[derive(Debug)]
 pub struct Reports {
-    active: Arc<Active>,
+    active: Held,
     /// `None` before it has begun.
     receiver: Option<watch::Receiver<Option<Report>>>,
 }
 
 impl Reports {
-    pub(super) fn of(active: Arc<Active>) -> Reports {
+    pub(super) fn of(active: Held) -> Reports {
         Reports { active, receiver: None }
     }
 

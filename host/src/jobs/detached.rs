@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 
@@ -37,15 +37,14 @@ impl Detachment {
 }
 
 /// The detached jobs that an earlier process left running.
-pub(super) fn found(store: &JobStore, outputs: &Path) -> Result<BTreeMap<JobId, Arc<Active>>, StoreError> {
+pub(super) fn found(store: &JobStore, outputs: &Path) -> Result<BTreeMap<JobId, Option<Arc<Active>>>, StoreError> {
     let mut found = BTreeMap::new();
-    for job in store.places()?.into_iter().filter(AnyJob::is_active) {
+    for job in store.places()?.into_iter().filter(|job| matches!(job, AnyJob::Running(_))) {
         let id = job.id();
-        // It does not wait for a turn, so it need not know its queue.
-        let active = Active::new(id, Weak::new(), Some(Detachment::default()));
-        active.equip(|| Spool::resume(outputs, id));
+        let active = Active::new(id);
+        active.equip(true, || Spool::resume(outputs, id));
         active.show(job);
-        found.insert(id, Arc::new(active));
+        found.insert(id, Some(Arc::new(active)));
     }
     Ok(found)
 }
@@ -54,7 +53,11 @@ impl Jobs {
     /// The detached jobs that may have something on their servers: those that run, and those that have ended and were not
     /// cleaned up.
     pub fn places(&self) -> Result<Vec<AnyJob>, Problem> {
-        Ok(self.0.store.places()?)
+        let seen = |job: AnyJob| {
+            let alive = self.0.roster.contains(job.id());
+            self.0.as_seen(job, alive)
+        };
+        Ok(self.0.store.places()?.into_iter().map(seen).collect())
     }
 
     /// Follows a detached job that an earlier process left running, by `work`, until it ends.
@@ -63,7 +66,7 @@ impl Jobs {
         F: FnOnce(Call, Spool) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
-        if let Some(active) = self.0.find(job.head.id) {
+        if let Some(active) = self.0.roster.find(job.head.id) {
             self.0.tasks.spawn(worker::go_on(
                 self.0.clone(),
                 active,
@@ -75,7 +78,7 @@ impl Jobs {
 
     /// Commits that the server has said that a job's command is there.
     pub async fn launched(&self, id: JobId) -> Result<(), Problem> {
-        let Some(active) = self.0.find(id) else { return Ok(()) };
+        let Some(active) = self.0.roster.find(id) else { return Ok(()) };
         let Some(AnyJob::Running(job)) = active.committed() else { return Ok(()) };
         let job = AnyJob::Running(job.launch());
         self.0.store.update(Haste::Now, Status::Running, job.clone(), None).await?;
@@ -88,23 +91,31 @@ impl Jobs {
         Ok(self.0.store.cleaned(id).await?)
     }
 
+    /// Whether the job runs on its server by itself, once it is at work.
+    pub fn is_detached(&self, id: JobId) -> bool {
+        self.detachment(id).is_some()
+    }
+
     /// Says how the end of a running job is to be taken: nobody knows how its command ended.
     pub fn lost(&self, id: JobId) {
-        if let Some(detached) = self.0.find(id).as_ref().and_then(|active| active.detached.as_ref()) {
+        if let Some(detached) = self.detachment(id) {
             detached.lost.store(true, Ordering::Release);
         }
     }
 
     /// What there is to say of a running detached job beside its state, until it is said otherwise.
     pub fn set_note(&self, id: JobId, note: Option<String>) {
-        if let Some(detached) = self.0.find(id).as_ref().and_then(|active| active.detached.as_ref()) {
-            *detached.note.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = note;
+        if let Some(detached) = self.detachment(id) {
+            *detached.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
         }
     }
 
     pub fn note(&self, id: JobId) -> Option<String> {
-        let active = self.0.find(id)?;
-        active.detached.as_ref()?.note.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.detachment(id)?.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn detachment(&self, id: JobId) -> Option<Arc<Detachment>> {
+        self.0.roster.find(id)?.begun()?.detached.clone()
     }
 
     /// Does something that belongs to no job's life, until the queue closes, which waits for it.

@@ -364,7 +364,7 @@ impl AnyJob {
                     Problem::new(Code::Internal, "the orchestrator stopped before this job began, so nothing was done")
                         .retryable(true)
                         .hint("run it again with task_retry");
-                job.crash(problem, now)
+                job.crash(Problem { timestamp: now, ..problem }, now)
             }
             AnyJob::Running(job) => {
                 let problem = Problem::new(
@@ -372,7 +372,7 @@ impl AnyJob {
                     "the orchestrator stopped while this job ran; how far it came is not known",
                 )
                 .hint("check the server's state, then run it again with task_retry if that is safe");
-                job.crash(problem, now)
+                job.crash(Problem { timestamp: now, ..problem }, now)
             }
             AnyJob::Ended(job) => job,
         }

@@ -1,4 +1,5 @@
-//! Forgetting: jobs that ended longer ago than the history is kept, with their output, and output files of no job.
+//! What goes on beside the work: ending what a start has found unended, and forgetting jobs that ended longer ago than the
+//! history is kept, with their output, and output files of no job.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,22 +14,27 @@ use crate::failpoint::failpoint;
 use crate::store::StoreError;
 
 use super::output::{file_name, parse_file_name};
+use super::recovery::Recovery;
 use super::store::JobStore;
 
 const EVERY: Duration = Duration::from_secs(3600);
 /// Jobs per transaction, so that a long history does not hold up who writes meanwhile.
 const BATCH: usize = 200;
 
-/// Starts the task that forgets: now, and every hour. It ends soon after `closing` fires, or when its handle is dropped.
+/// Starts the task that recovers, then forgets: now, and every hour. It ends soon after `closing` fires, or when its handle is dropped.
 /// `last` is an id before all of this process: files of later jobs are left alone.
 pub(super) fn start(
     store: JobStore,
     outputs: PathBuf,
     retention: Duration,
     last: u64,
+    recovery: Recovery,
     closing: CancellationToken,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(error) = recovery.finish(&store, &closing).await {
+            tracing::warn!(%error, "what an earlier process left unended could not be recorded as crashed; the next start tries again");
+        }
         if let Err(error) = sweep_files(&store, &outputs, last).await {
             tracing::warn!(%error, "outputs without a job could not be removed");
         }
@@ -72,12 +78,17 @@ pub(super) async fn forget(
 }
 
 async fn remove_files(outputs: &Path, ids: Vec<JobId>) {
-    for id in ids {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            // Most jobs have none.
-            let _ = tokio::fs::remove_file(outputs.join(file_name(id, stream))).await;
+    let outputs = outputs.to_owned();
+    let remove = move || {
+        for id in ids {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                // Most jobs have none.
+                let _ = std::fs::remove_file(outputs.join(file_name(id, stream)));
+            }
         }
-    }
+    };
+    // What a panic would leave is swept at the next start.
+    let _ = tokio::task::spawn_blocking(remove).await;
 }
 
 /// Removes files whose job is gone: an earlier process ended between forgetting the job and removing its files.

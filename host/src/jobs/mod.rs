@@ -1,6 +1,6 @@
 //! The memory: every piece of work is a job, committed to the database before it has an effect and before it is reported.
 //!
-//! What the work is, is the business of its tool: it comes here as a closure.
+//! What the work is, is the business of its tool: it comes here as a closure, or is made of the record by one.
 
 mod active;
 mod detached;
@@ -11,9 +11,12 @@ mod keeper;
 pub mod output;
 mod queue;
 mod record;
+mod recovery;
+mod roster;
 mod stats;
 mod store;
 mod turns;
+mod work;
 mod worker;
 
 pub use active::Reports;
@@ -22,6 +25,7 @@ pub use output::{Output, Spool, clean};
 pub use queue::{Jobs, NewJob, Ticket};
 pub use stats::{Durations, QueueStats};
 pub use store::Filter;
+pub use work::Work;
 
 #[cfg(test)]
 mod recovery_tests;

@@ -1,8 +1,8 @@
 //! The queue as the rest of the program sees it: hand in work, look at it, wait for it, stop it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
@@ -18,12 +18,14 @@ use crate::config::Settings;
 use crate::error::{Code, Problem};
 use crate::store::{Store, StoreError};
 
-use super::active::{Active, Reports, Work};
-use super::detached::Detachment;
+use super::active::Reports;
 use super::job::{AnyJob, Head, MAX_RETRIES, Status};
 use super::output::{Counts, Output, Rendered, Spool, StreamCounts, file_name};
+use super::recovery::{Found, Recovery};
+use super::roster::{Held, Queued, Roster};
 use super::store::{Filter, JobStore};
 use super::turns::{Kind, Limits, Turns};
+use super::work::{Maker, Work};
 use super::{ids, keeper, output, stats, worker};
 
 /// How long [`Jobs::cancel`] waits for the end: interrupt, terminate and kill on a server take a few seconds.
@@ -42,15 +44,18 @@ pub(super) struct Inner {
     pub(super) outputs: PathBuf,
     ids: ids::Ids,
     max_queue: usize,
-    pub(super) turns: Turns,
-    /// What is pending or running in this process. A plain mutex, held for a look-up.
-    active: Mutex<BTreeMap<JobId, Arc<Active>>>,
+    pub(super) turns: Turns<Queued>,
+    /// What is pending or running in this process.
+    pub(super) roster: Roster,
+    pub(super) maker: Maker,
     pub(super) tasks: TaskTracker,
     /// No new jobs once this fires.
     pub(super) closing: CancellationToken,
     /// Running work is dropped once this fires.
     pub(super) abandon: CancellationToken,
-    crashed_at_start: Vec<JobId>,
+    /// What an earlier process left unended was found then, and has ids up to this one.
+    found: (Timestamp, u64),
+    pub(super) recovery: Recovery,
     /// `None` once it was waited for.
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -77,6 +82,8 @@ pub struct NewJob {
     pub detach: bool,
     /// Long work on much at once: it waits for what somebody waits for.
     pub bulk: bool,
+    /// Its work is more than the tool and these arguments tell, so it cannot be made again from the record.
+    pub withheld: bool,
 }
 
 /// A committed job, to be waited for. Dropping it leaves the job alone.
@@ -90,7 +97,7 @@ pub struct Ticket {
 
 #[derive(Clone, Debug)]
 enum End {
-    Ahead(Arc<Active>),
+    Ahead(Held),
     Past(Arc<AnyJob>),
 }
 
@@ -113,20 +120,33 @@ impl Ticket {
 }
 
 impl Jobs {
-    /// Starts the queue: what an earlier process left unended is committed as crashed before this returns.
-    /// Forgetting old jobs goes on in the background.
+    /// Starts the queue: what an earlier process left unended is crashed from then on. Committing that, where it is very much,
+    /// and forgetting old jobs go on in the background.
     pub async fn start(store: Store, settings: &Settings) -> Result<Jobs, StoreError> {
         let outputs = settings.data_dir.join("outputs");
         create_private(&outputs)?;
         let directory = outputs.clone();
-        let (store, crashed_at_start, last) = JobStore::open(store, move |id| counts_of_files(&directory, id)).await?;
-        if !crashed_at_start.is_empty() {
-            tracing::warn!(jobs = crashed_at_start.len(), "jobs that an earlier process left unended are now crashed");
+        let (store, now) = (JobStore::new(store), Timestamp::now());
+        let Found { recovery, unended, last } =
+            Recovery::begin(&store, now, move |id| counts_of_files(&directory, id)).await?;
+        if unended > 0 {
+            tracing::warn!(
+                jobs = unended,
+                "jobs that an earlier process left unended are crashed, but for detached ones"
+            );
         }
+        let found = (now, last);
         // Files of jobs that were all forgotten have greater ids than any job that is left, and none is from after this moment.
-        let last = last.max(ids::floor(Timestamp::now()));
+        let last = last.max(ids::floor(now));
         let closing = CancellationToken::new();
-        let keeper = keeper::start(store.clone(), outputs.clone(), settings.history_retention, last, closing.clone());
+        let keeper = keeper::start(
+            store.clone(),
+            outputs.clone(),
+            settings.history_retention,
+            last,
+            recovery.clone(),
+            closing.clone(),
+        );
         let active = super::detached::found(&store, &outputs)?;
         Ok(Jobs(Arc::new(Inner {
             store,
@@ -134,13 +154,21 @@ impl Jobs {
             ids: ids::Ids::after(last),
             max_queue: settings.max_queue_size,
             turns: Turns::new(Limits { all: settings.max_running_jobs, per_server: settings.max_jobs_per_server }),
-            active: Mutex::new(active),
+            roster: Roster::of(active),
+            maker: Maker::default(),
             tasks: TaskTracker::new(),
             closing,
             abandon: CancellationToken::new(),
-            crashed_at_start,
+            found,
+            recovery,
             keeper: Mutex::new(Some(keeper)),
         })))
+    }
+
+    /// Says how the work of a job is made again from its record, so that nothing of it need be kept while it waits for its turn.
+    /// What is made must do what the work that was handed in would have done. Until this is said, work is kept.
+    pub fn make_again_by(&self, make: impl Fn(&Head) -> Result<Work, Problem> + Send + Sync + 'static) {
+        self.0.maker.learn(make);
     }
 
     /// Commits the job, then runs `work` in a task of its own as soon as there is a place for it.
@@ -157,14 +185,13 @@ impl Jobs {
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
         let arguments = new.idempotency_key.is_some().then(|| new.arguments.clone());
-        let retry_of = new.retry_of;
-        let kind = Kind::of(&new);
+        let (kind, recorded) = (Kind::of(&new), !new.withheld);
         let (head, active) = self.0.admit(new)?;
-        let (id, end) = (head.id, End::Ahead(Arc::clone(&active)));
+        let (id, end) = (head.id, End::Ahead(active.clone()));
         let work: Work = Box::new(move |call, spool| work(call, spool).boxed());
         // The job's own task commits it too, so that a caller who goes away in between leaves nothing half done.
         let (committed, is_committed) = oneshot::channel();
-        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, retry_of, committed, work));
+        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, committed, work, recorded));
         match is_committed.await {
             Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, end }),
             Ok(Ok(worker::Accepted::Existing(known))) => self.existing(known, arguments.unwrap_or_default()).await,
@@ -180,7 +207,7 @@ impl Jobs {
                 "idempotencyKey was used before by {id} with other arguments: use a new key for another call"
             )));
         }
-        let end = self.0.find(id).map_or_else(|| End::Past(Arc::new(job)), End::Ahead);
+        let end = self.0.roster.hold(id).map_or_else(|| End::Past(Arc::new(job)), End::Ahead);
         Ok(Ticket { id, existing: true, end })
     }
 
@@ -192,7 +219,7 @@ impl Jobs {
     /// Waits for the job's end, at most for `limit`; then returns it as it is, ended or not.
     /// Fails with [`Code::Cancelled`] when `cancel` fires, which stops the waiting and not the job.
     pub async fn wait(&self, id: JobId, limit: Duration, cancel: &CancellationToken) -> Result<AnyJob, Problem> {
-        let Some(active) = self.0.find(id) else { return self.0.load(id) };
+        let Some(active) = self.0.roster.hold(id) else { return self.0.load(id) };
         tokio::select! {
             biased;
             outcome = active.ended() => outcome.map(|job| AnyJob::clone(&job)),
@@ -213,12 +240,12 @@ impl Jobs {
 
     /// Asks the job to stop and does not wait. Nothing happens to one that has ended.
     pub fn ask_to_stop(&self, id: JobId) {
-        if let Some(active) = self.0.find(id) {
+        if let Some(active) = self.0.roster.find(id) {
             active.cancel();
-            // One that waits for its turn has nobody else to see that.
-            if active.take_up().is_some() {
-                self.0.tasks.spawn(worker::call_off(Arc::clone(&self.0), active));
-            }
+        }
+        // One that waits for its turn has nobody else to see that.
+        if let Some((active, _)) = self.0.roster.take_up(id) {
+            self.0.tasks.spawn(worker::call_off(Arc::clone(&self.0), active));
         }
     }
 
@@ -226,27 +253,31 @@ impl Jobs {
     pub async fn list(&self, filter: &Filter) -> Result<Vec<AnyJob>, Problem> {
         match filter.status {
             Some(Status::Running) => {
-                let mut running = self.0.running(filter);
+                let mut running = self.0.roster.running(filter);
                 running.reverse();
                 running.truncate(filter.limit());
                 return Ok(running);
             }
             Some(Status::Pending) => {
-                let ids = self.0.pending().into_iter().rev().collect();
+                let ids = self.0.roster.pending().into_iter().rev().collect();
                 return Ok(self.0.store.first_of(ids, filter.clone()).await?);
             }
             _ => {}
         }
         // Before the database is read: a job that ends in between is then active here and ended there, never the reverse.
-        let alive = self.0.alive();
+        let alive = self.0.roster.ids();
         let jobs = self.0.store.list(filter.clone()).await?;
-        Ok(jobs.into_iter().map(|job| as_seen(job, &alive)).filter(|job| filter.matches(job)).collect())
+        let seen = |job: AnyJob| {
+            let alive = alive.contains(&job.id());
+            self.0.as_seen(job, alive)
+        };
+        Ok(jobs.into_iter().map(seen).filter(|job| filter.matches(job)).collect())
     }
 
     /// What is running, then what is pending, each oldest first.
     pub async fn active(&self, filter: &Filter) -> Result<Vec<AnyJob>, Problem> {
         // In this order: what begins in between is in neither, which a look a moment later would tell too.
-        let (pending, mut jobs) = (self.0.pending(), self.0.running(filter));
+        let (pending, mut jobs) = (self.0.roster.pending(), self.0.roster.running(filter));
         if jobs.len() < filter.limit() && filter.status.is_none_or(|status| status == Status::Pending) {
             let known: HashSet<JobId> = jobs.iter().map(AnyJob::id).collect();
             let limit = filter.limit() - jobs.len();
@@ -259,34 +290,35 @@ impl Jobs {
 
     /// How many jobs are pending or running.
     pub fn count(&self) -> usize {
-        self.0.active().len()
+        self.0.roster.len()
     }
 
     /// The oldest of them.
     pub fn oldest(&self) -> Option<JobId> {
-        self.0.active().keys().next().copied()
+        self.0.roster.oldest()
     }
 
     /// What a pending or running job says of how far it has come, from now on.
     pub fn reports(&self, id: JobId) -> Option<Reports> {
-        self.0.find(id).map(Reports::of)
+        self.0.roster.hold(id).map(Reports::of)
     }
 
     /// What it has said last.
     pub fn last_report(&self, id: JobId) -> Option<Report> {
-        self.0.find(id)?.begun()?.progress.subscribe().borrow().clone()
+        self.0.roster.find(id)?.begun()?.progress.subscribe().borrow().clone()
     }
 
     /// What a running job has printed so far, in at most `limit` characters.
     pub async fn partial_output(&self, id: JobId, limit: usize) -> Option<Rendered> {
-        let output = self.0.find(id)?.begun()?.spool.output();
+        let output = self.0.roster.find(id)?.begun()?.spool.output();
         output.render(limit).await.ok()
     }
 
     /// What the job has printed, whether it runs or has ended.
     pub async fn output(&self, id: JobId) -> Result<Output, Problem> {
-        if let Some(active) = self.0.find(id) {
-            let spool = active.begun().map(|begun| begun.spool.clone());
+        if self.0.roster.contains(id) {
+            let active = self.0.roster.find(id);
+            let spool = active.and_then(|active| Some(active.begun()?.spool.clone()));
             return Ok(spool.unwrap_or_else(|| Spool::new(&self.0.outputs, id)).output());
         }
         let job = self.0.load(id)?;
@@ -324,17 +356,18 @@ impl Jobs {
             retry_of: Some(id),
             detach: head.detached.is_some(),
             bulk: false,
+            withheld: false,
         })
     }
 
     /// Counts, durations and what can be retried.
     pub async fn stats(&self) -> Result<stats::QueueStats, Problem> {
-        Ok(stats::collect(&self.0.store).await?)
-    }
-
-    /// Jobs that an earlier process left unended, which are crashed since this one's start.
-    pub fn crashed_at_start(&self) -> &[JobId] {
-        &self.0.crashed_at_start
+        let mut stats = stats::collect(&self.0.store).await?;
+        if self.0.recovery.is_unfinished() {
+            let running = self.0.roster.running(&Filter::default()).len();
+            stats.crash_all_but(self.0.roster.pending().len() as u64, running as u64);
+        }
+        Ok(stats)
     }
 
     /// How many jobs may be pending or running.
@@ -346,16 +379,13 @@ impl Jobs {
     /// did not: its end on the server is then not known.
     pub async fn shutdown(&self, grace: Duration) {
         self.0.closing.cancel();
-        let mut waiting = Vec::new();
-        for active in self.0.active().values() {
+        for active in self.0.roster.present() {
             // A detached job that runs is left to itself: see `worker`.
-            if active.detached.is_none() {
+            if active.begun().is_none_or(|begun| begun.detached.is_none()) {
                 active.cancel();
             }
-            if active.take_up().is_some() {
-                waiting.push(Arc::clone(active));
-            }
         }
+        let waiting = self.0.roster.take_up_all();
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn(async move {
             let call_off = |active| worker::call_off(Arc::clone(&inner), active);
@@ -375,53 +405,11 @@ impl Jobs {
 }
 
 impl Inner {
-    fn active(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Active>>> {
-        self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub(super) fn find(&self, id: JobId) -> Option<Arc<Active>> {
-        self.active().get(&id).cloned()
-    }
-
-    /// What has begun and matches, oldest first.
-    fn running(&self, filter: &Filter) -> Vec<AnyJob> {
-        self.active().values().filter_map(|active| active.committed()).filter(|job| filter.matches(job)).collect()
-    }
-
-    /// What waits for its turn or for its first commit, oldest first.
-    fn pending(&self) -> Vec<JobId> {
-        self.active().values().filter(|active| active.begun().is_none()).map(|active| active.id).collect()
-    }
-
-    fn alive(&self) -> HashSet<JobId> {
-        self.active().keys().copied().collect()
-    }
-
-    pub(super) fn forget(&self, id: JobId) {
-        self.active().remove(&id);
-    }
-
     /// Takes a place in the queue for a new job.
-    fn admit(self: &Arc<Self>, new: NewJob) -> Result<(Head, Arc<Active>), Problem> {
-        let mut active = self.active();
-        if self.closing.is_cancelled() {
-            return Err(Problem::new(Code::QueueFull, "the orchestrator is shutting down and takes no more jobs")
-                .retryable(true));
-        }
-        if active.len() >= self.max_queue {
-            return Err(Problem::new(
-                Code::QueueFull,
-                format!("{} jobs are pending or running, which is the limit (MAX_QUEUE_SIZE)", active.len()),
-            )
-            .detail("limit", self.max_queue)
-            .retryable(true)
-            .hint("wait for some to end (task_queue, task_wait), cancel some (task_cancel), or raise MAX_QUEUE_SIZE"));
-        }
-        let id = self.ids.next();
-        let entry = Arc::new(Active::new(id, Arc::downgrade(self), new.detach.then(Detachment::default)));
-        active.insert(id, entry.clone());
+    fn admit(&self, new: NewJob) -> Result<(Head, Held), Problem> {
+        let active = self.roster.admit(|count| self.refusal(count), || self.ids.next())?;
         let head = Head {
-            id,
+            id: active.id,
             tool: new.tool,
             server: new.server,
             arguments: new.arguments,
@@ -435,29 +423,51 @@ impl Inner {
             idempotency_key: new.idempotency_key,
             detached: new.detach.then(|| format!("{:016x}", rand::random::<u64>())),
         };
-        Ok((head, entry))
+        Ok((head, active))
+    }
+
+    /// Why there is no place in the queue, which holds `count` jobs.
+    fn refusal(&self, count: usize) -> Option<Problem> {
+        if self.closing.is_cancelled() {
+            let problem = Problem::new(Code::QueueFull, "the orchestrator is shutting down and takes no more jobs")
+                .retryable(true);
+            return Some(problem);
+        }
+        (count >= self.max_queue).then(|| {
+            Problem::new(
+                Code::QueueFull,
+                format!("{count} jobs are pending or running, which is the limit (MAX_QUEUE_SIZE)"),
+            )
+            .detail("limit", self.max_queue)
+            .retryable(true)
+            .hint("wait for some to end (task_queue, task_wait), cancel some (task_cancel), or raise MAX_QUEUE_SIZE")
+        })
     }
 
     fn load(&self, id: JobId) -> Result<AnyJob, Problem> {
-        let alive = match self.find(id) {
-            Some(active) => match active.committed() {
-                Some(job) => return Ok(job),
-                None => HashSet::from([id]),
-            },
-            None => HashSet::new(),
-        };
+        // Before the database is read, as in a listing.
+        let alive = self.roster.contains(id);
+        if let Some(job) = self.roster.find(id).and_then(|active| active.committed()) {
+            return Ok(job);
+        }
         match self.store.get(id)? {
-            Some(job) => Ok(as_seen(job, &alive)),
+            Some(job) => Ok(self.as_seen(job, alive)),
             None => Err(Problem::new(Code::TaskNotFound, format!("there is no job {id}"))
                 .detail("id", id.to_string())
                 .hint("see task_queue and task_history for the jobs that there are")),
         }
     }
-}
 
-/// A loaded job as it is told: one that nobody runs any more is not running, even if its end could not be committed.
-fn as_seen(job: AnyJob, alive: &HashSet<JobId>) -> AnyJob {
-    if job.is_active() && !alive.contains(&job.id()) { AnyJob::Ended(job.crash(Timestamp::now())) } else { job }
+    /// A loaded job as it is told: one that nobody runs any more is not running, even if its end is not committed yet or could
+    /// not be.
+    pub(super) fn as_seen(&self, job: AnyJob, is_alive: bool) -> AnyJob {
+        if is_alive || !job.is_active() {
+            return job;
+        }
+        let (id, (found, last)) = (job.id(), self.found);
+        let ended = job.crash(if id.0 <= last { found } else { Timestamp::now() });
+        AnyJob::Ended(ended.with_output(counts_of_files(&self.outputs, id)))
+    }
 }
 
 /// The error of a chain of retries that is too long.

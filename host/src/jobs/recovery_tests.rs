@@ -31,6 +31,12 @@ fn killed(data: &Path) -> tempfile::TempDir {
     copy
 }
 
+/// The crashed jobs, newest first.
+async fn crashed(jobs: &Jobs) -> Vec<JobId> {
+    let filter = Filter { status: Some(Status::Crashed), limit: 100, ..Filter::default() };
+    jobs.list(&filter).await.unwrap().iter().map(AnyJob::id).collect()
+}
+
 #[tokio::test]
 async fn what_ran_is_crashed_with_its_output_and_what_had_ended_is_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
@@ -52,12 +58,13 @@ async fn what_ran_is_crashed_with_its_output_and_what_had_ended_is_as_it_was() {
     jobs.shutdown(Duration::from_secs(5)).await;
 
     let after = open(&settings(copy.path())).await;
-    assert_eq!(after.crashed_at_start(), [running.id]);
+    assert_eq!(crashed(&after).await, [running.id]);
     assert_eq!(after.get(done.id).await.unwrap().status(), Status::Completed);
-    let crashed = after.get(running.id).await.unwrap();
-    assert_eq!(crashed.status(), Status::Crashed);
-    assert!(!crashed.problem().unwrap().retryable, "it may have had an effect");
-    let counts = crashed.as_ended().unwrap().state.output.stdout;
+    let lost = after.get(running.id).await.unwrap();
+    let at = lost.ended();
+    assert_eq!(lost.status(), Status::Crashed);
+    assert!(!lost.problem().unwrap().retryable, "it may have had an effect");
+    let counts = lost.as_ended().unwrap().state.output.stdout;
     assert_eq!(counts, StreamCounts { total: 100_000, kept: 100_000 });
     let page = after.output(running.id).await.unwrap().page(Stream::Stdout, 99_998, 10).await.unwrap();
     assert_eq!(page.text, "xx");
@@ -72,7 +79,8 @@ async fn what_ran_is_crashed_with_its_output_and_what_had_ended_is_as_it_was() {
     assert!(after.stats().await.unwrap().retryable_crashed.is_empty());
     after.shutdown(Duration::from_secs(5)).await;
     drop(after);
-    assert_eq!(open(&settings(copy.path())).await.crashed_at_start(), &[] as &[JobId], "it crashes once");
+    let again = open(&settings(copy.path())).await;
+    assert_eq!(again.get(running.id).await.unwrap().ended(), at, "it crashes once");
 }
 
 #[tokio::test]
@@ -92,10 +100,85 @@ async fn what_was_still_waiting_is_crashed_as_something_that_had_no_effect() {
     let copy = killed(directory.path());
     jobs.shutdown(Duration::from_secs(5)).await;
     let after = open(&settings(copy.path())).await;
-    assert_eq!(after.crashed_at_start().len(), 70);
+    assert_eq!(crashed(&after).await.len(), 70);
     let job = after.get(last).await.unwrap();
     assert_eq!((job.status(), job.started()), (Status::Crashed, None));
     assert!(job.problem().unwrap().retryable);
+}
+
+/// A data directory in which so many jobs were waiting for their turn when the process was killed, and the first of them.
+async fn killed_with(count: u64) -> (tempfile::TempDir, JobId) {
+    let directory = tempfile::tempdir().unwrap();
+    let jobs = open(&settings(directory.path())).await;
+    let first = super::ids::floor(Timestamp::now());
+    let insert = async |number| {
+        let head = serde_json::json!({"id": JobId(first + number), "tool": "t", "created": Timestamp::now()});
+        let job = Job::<Pending>::new(serde_json::from_value(head).unwrap());
+        // The oldest is at work.
+        let job = if number == 0 { AnyJob::Running(job.start(Timestamp::now())) } else { AnyJob::Pending(job) };
+        jobs.0.store.insert(Haste::Now, job, None).await.unwrap();
+    };
+    futures::future::join_all((0..count).map(insert)).await;
+    std::fs::write(directory.path().join(format!("outputs/{}.stdout", JobId(first))), "so far").unwrap();
+    (killed(directory.path()), JobId(first))
+}
+
+#[tokio::test]
+async fn of_very_many_the_newest_are_ended_at_the_start_and_the_others_are_told_as_ended_until_they_are() {
+    const COUNT: u64 = 4_100;
+    let (directory, first) = killed_with(COUNT).await;
+    let jobs = open(&settings(directory.path())).await;
+    assert!(jobs.0.recovery.is_unfinished());
+    let look = async || {
+        let (oldest, second) = (jobs.get(first).await.unwrap(), jobs.get(JobId(first.0 + 1)).await.unwrap());
+        assert_eq!((oldest.status(), second.status()), (Status::Crashed, Status::Crashed));
+        assert_eq!(oldest.as_ended().unwrap().state.output.stdout.total, 6);
+        let stats = jobs.stats().await.unwrap();
+        assert_eq!(stats.by_status.get(&Status::Crashed), Some(&COUNT), "{:?}", stats.by_status);
+        assert_eq!(stats.by_status.get(&Status::Pending), None);
+        let newest: Vec<_> = crashed(&jobs).await;
+        assert_eq!((newest.len(), newest[0]), (100, JobId(first.0 + COUNT - 1)));
+        (oldest, second, jobs.list(&Filter { limit: 5_000, ..Filter::default() }).await.unwrap())
+    };
+    let before = look().await;
+    let retry = jobs.retry(first).await.unwrap();
+    while jobs.0.recovery.is_unfinished() {
+        tokio::task::yield_now().await;
+    }
+    assert!(look().await == before, "a job is told as another one once its end is committed");
+    let mut again = jobs.submit(retry, |_, _| async { Ok(Reply::default()) }).await.unwrap();
+    assert_eq!(again.done().await.unwrap().head().retried_from, Some(first));
+    assert_eq!(
+        jobs.0.store.tally().unwrap(),
+        [("t".into(), Status::Completed, 1), ("t".into(), Status::Crashed, COUNT)]
+    );
+}
+
+#[tokio::test]
+async fn a_recovery_that_is_interrupted_is_gone_on_with_by_the_next_start() {
+    const COUNT: u64 = 9_000;
+    let (directory, first) = killed_with(COUNT).await;
+    // Each start ends some of them and is then killed; what it runs itself is ended by the next one too.
+    let mut own = Vec::new();
+    let mut killed_at = directory;
+    for _ in 0..2 {
+        let jobs = open(&settings(killed_at.path())).await;
+        own.push(jobs.submit(new("own"), |_, _| std::future::pending()).await.unwrap().id);
+        assert!(jobs.0.recovery.is_unfinished());
+        let copy = killed(killed_at.path());
+        jobs.shutdown(Duration::ZERO).await;
+        drop(jobs);
+        killed_at = copy;
+    }
+    let jobs = open(&settings(killed_at.path())).await;
+    while jobs.0.recovery.is_unfinished() {
+        tokio::task::yield_now().await;
+    }
+    let tally = jobs.0.store.tally().unwrap();
+    assert_eq!(tally, [("own".into(), Status::Crashed, 2), ("t".into(), Status::Crashed, COUNT)]);
+    for id in [first, own[0], own[1]] {
+        assert_eq!(jobs.0.store.get(id).unwrap().unwrap().status(), Status::Crashed);
+    }
 }
 
 #[tokio::test]
@@ -123,7 +206,7 @@ async fn a_detached_job_is_found_again_and_goes_on_where_it_was_left() {
 
     for data in [copy.path(), directory.path()] {
         let after = open(&settings(data)).await;
-        assert_eq!(after.crashed_at_start(), []);
+        assert!(crashed(&after).await.is_empty());
         let job = after.get(running.id).await.unwrap();
         assert_eq!(job.status(), Status::Running);
         let AnyJob::Running(job) = job else { panic!("not running") };
@@ -163,7 +246,7 @@ async fn a_clock_that_jumped_back_changes_neither_the_order_nor_what_is_kept() {
     jobs.shutdown(Duration::from_secs(5)).await;
 
     let after = open(&settings(copy.path())).await;
-    assert_eq!(after.crashed_at_start(), [ahead]);
+    assert_eq!(crashed(&after).await, [ahead]);
     assert_eq!(after.get(ahead).await.unwrap().duration(now), Some(Duration::ZERO), "no time is negative");
     let mut next = after.submit(new("next"), |_, _| async { Ok(Reply::default()) }).await.unwrap();
     next.done().await.unwrap();

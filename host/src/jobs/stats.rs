@@ -42,6 +42,22 @@ pub struct Durations {
     pub p95: Duration,
 }
 
+impl QueueStats {
+    /// Counts what was left unended by an earlier process as crashed, while not all of that is committed: all but what is
+    /// pending and running in this one.
+    pub(super) fn crash_all_but(&mut self, pending: u64, running: u64) {
+        let mut crashed = 0;
+        for (status, here) in [(Status::Pending, pending), (Status::Running, running)] {
+            let count = self.by_status.remove(&status).unwrap_or_default();
+            crashed += count.saturating_sub(here);
+            self.by_status.extend(Some((status, count.min(here))).filter(|(_, count)| *count > 0));
+        }
+        if crashed > 0 {
+            *self.by_status.entry(Status::Crashed).or_default() += crashed;
+        }
+    }
+}
+
 #[derive(Default)]
 struct Sample {
     seen: usize,
@@ -125,6 +141,26 @@ fn totals(tally: Vec<(String, Status, u64)>) -> (u64, BTreeMap<Status, u64>, BTr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_runs_any_more_counts_as_crashed() {
+        let stats = |pending, running, crashed| QueueStats {
+            by_status: [(Status::Pending, pending), (Status::Running, running), (Status::Crashed, crashed)]
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            ..QueueStats::default()
+        };
+        let check = |mut before: QueueStats, pending, running, after| {
+            before.crash_all_but(pending, running);
+            assert_eq!(before, after);
+        };
+        check(stats(1_000, 3, 5), 10, 1, stats(10, 1, 997));
+        check(stats(1_000, 3, 0), 0, 0, stats(0, 0, 1_003));
+        check(stats(2, 1, 0), 2, 1, stats(2, 1, 0));
+        // One that is not committed yet.
+        check(stats(2, 0, 0), 3, 1, stats(2, 0, 0));
+    }
 
     #[test]
     fn percentiles_are_values_that_occurred() {

@@ -1,6 +1,6 @@
 //! Jobs on disk: the tables, what a transaction of each kind does, and how jobs are found again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -10,21 +10,21 @@ use crate::capability::Stream;
 use crate::store::{Haste, Store, StoreError};
 
 use super::job::{AnyJob, MAX_RETRIES, Status};
-use super::output::{Counts, Kept};
+use super::output::Kept;
 use super::{ids, record};
 
 /// Every job, as JSON.
-const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
+pub(super) const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
 /// The jobs that have not ended, so that recovery visits only these.
-const ACTIVE: TableDefinition<'_, u64, ()> = TableDefinition::new("jobs_active");
+pub(super) const ACTIVE: TableDefinition<'_, u64, ()> = TableDefinition::new("jobs_active");
 /// The jobs of each server.
 const BY_SERVER: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("jobs_by_server");
 /// The jobs that came to a bad end, by its kind: few among many, so that the newest of them are found without visiting all.
-const BY_BAD_END: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("jobs_by_bad_end");
+pub(super) const BY_BAD_END: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("jobs_by_bad_end");
 /// The latest job of each tool and idempotency key.
 const BY_KEY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_by_key");
 /// How many jobs there are of each tool and status, so that statistics need not visit all.
-const TALLY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_tally");
+pub(super) const TALLY: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("jobs_tally");
 /// How often the first job of a chain was retried.
 const RETRIES: TableDefinition<'_, u64, u32> = TableDefinition::new("jobs_retries");
 /// The detached jobs that may have something on their servers, so that it is removed there in the end.
@@ -75,25 +75,12 @@ pub(super) enum Inserted {
 /// Jobs in the database. Knows nothing of what is running.
 #[derive(Clone, Debug)]
 pub(super) struct JobStore {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl JobStore {
-    /// Creates the tables and ends what an earlier process left unended and does not run by itself, in one transaction.
-    /// `output` tells what such a job has in files. Returns the crashed jobs and the greatest id in use.
-    pub(super) async fn open(
-        store: Store,
-        output: impl Fn(JobId) -> Counts + Send + 'static,
-    ) -> Result<(JobStore, Vec<JobId>, u64), StoreError> {
-        let (crashed, last) = store
-            .write(move |txn| {
-                create_tables(txn)?;
-                let crashed = recover(txn, &output)?;
-                let last = txn.open_table(JOBS)?.last()?.map_or(0, |(id, _)| id.value());
-                Ok((crashed, last))
-            })
-            .await?;
-        Ok((JobStore { store }, crashed, last))
+    pub(super) fn new(store: Store) -> JobStore {
+        JobStore { store }
     }
 
     /// Commits a new job that is pending or running.
@@ -241,7 +228,7 @@ impl JobStore {
     }
 }
 
-fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
+pub(super) fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
     txn.open_table(JOBS)?;
     txn.open_table(ACTIVE)?;
     txn.open_table(BY_SERVER)?;
@@ -252,38 +239,6 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
     txn.open_table(OUTPUTS)?;
     txn.open_table(PLACES)?;
     Ok(())
-}
-
-fn recover(txn: &WriteTransaction, output: &impl Fn(JobId) -> Counts) -> Result<Vec<JobId>, StoreError> {
-    let mut crashed = Vec::new();
-    for row in txn.open_table(ACTIVE)?.iter()? {
-        crashed.push(JobId(row?.0.value()));
-    }
-    let now = Timestamp::now();
-    let mut detached = HashSet::new();
-    for id in &crashed {
-        let job = txn.open_table(JOBS)?.get(id.0)?.and_then(|bytes| readable(id.0, bytes.value()));
-        match job {
-            Some(job) if job.is_active() => {
-                let before = job.status();
-                match job.recover(now) {
-                    AnyJob::Ended(job) => {
-                        update(txn, before, &AnyJob::Ended(job.with_output(output(*id))), None)?;
-                    }
-                    // It goes on by itself, and is looked for.
-                    _ => {
-                        detached.insert(*id);
-                    }
-                }
-            }
-            // Its record is gone or cannot be read: it must at least not be taken for a running one.
-            _ => {
-                txn.open_table(ACTIVE)?.remove(id.0)?;
-            }
-        }
-    }
-    crashed.retain(|id| !detached.contains(id));
-    Ok(crashed)
 }
 
 fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
@@ -355,7 +310,12 @@ fn put(txn: &WriteTransaction, job: &AnyJob) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn count(tally: &mut Table<'_, (&str, &str), u64>, tool: &str, status: Status, by: i64) -> Result<(), StoreError> {
+pub(super) fn count(
+    tally: &mut Table<'_, (&str, &str), u64>,
+    tool: &str,
+    status: Status,
+    by: i64,
+) -> Result<(), StoreError> {
     let key = (tool, status.as_str());
     let before = tally.get(key)?.map_or(0, |count| count.value());
     match before.saturating_add_signed(by) {
@@ -436,6 +396,7 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
     let mut tally = txn.open_table(TALLY)?;
     let mut retries = txn.open_table(RETRIES)?;
     let mut freed = 0;
+    let mut gone: BTreeMap<(String, Status), i64> = BTreeMap::new();
     let mut outputs = txn.open_table(OUTPUTS)?;
     let mut places = txn.open_table(PLACES)?;
     for id in ids {
@@ -454,7 +415,7 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
             if let Some(key) = &head.idempotency_key {
                 by_key.remove((head.tool.as_str(), key.as_str()))?;
             }
-            count(&mut tally, &head.tool, job.status(), -1)?;
+            *gone.entry((head.tool.clone(), job.status())).or_default() -= 1;
         }
         retries.remove(id.0)?;
         places.remove(id.0)?;
@@ -462,11 +423,14 @@ fn remove(txn: &WriteTransaction, ids: &[JobId]) -> Result<(), StoreError> {
             freed += outputs.remove((id.0, stream_key(stream)))?.map_or(0, |bytes| bytes.value().len());
         }
     }
+    for ((tool, status), by) in gone {
+        count(&mut tally, &tool, status, by)?;
+    }
     Store::freed(txn, freed as u64)
 }
 
 /// The key of a bad end in its index.
-fn bad_end(status: Status) -> Option<&'static str> {
+pub(super) fn bad_end(status: Status) -> Option<&'static str> {
     match status {
         Status::Pending | Status::Running | Status::Completed => None,
         Status::Failed | Status::Cancelled | Status::TimedOut | Status::Crashed => Some(status.as_str()),
@@ -485,6 +449,6 @@ fn decode(id: u64, bytes: &[u8]) -> Result<AnyJob, StoreError> {
 }
 
 /// The job, or `None` with a line in the log: one bad record must not hide the others.
-fn readable(id: u64, bytes: &[u8]) -> Option<AnyJob> {
+pub(super) fn readable(id: u64, bytes: &[u8]) -> Option<AnyJob> {
     decode(id, bytes).inspect_err(|error| tracing::warn!(%error, "skipped a job")).ok()
 }

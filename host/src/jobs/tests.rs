@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -282,4 +285,142 @@ async fn output_files_without_a_job_are_removed_and_others_left_alone() {
         std::fs::read_dir(&outputs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, [format!("{}.stdout", ticket.id), "notes.txt".to_owned()]);
+}
+
+/// One place at work, which `hold` takes; the rest waits.
+async fn one_place() -> (tempfile::TempDir, Jobs, crate::call::JobId) {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings { max_running_jobs: 1, ..settings(directory.path()) };
+    let jobs = open(&settings).await;
+    let held = jobs.submit(new("hold"), |call, _| until_cancelled(call)).await.unwrap().id;
+    (directory, jobs, held)
+}
+
+fn arguments(number: u64) -> serde_json::Map<String, serde_json::Value> {
+    serde_json::Map::from_iter([("number".to_owned(), number.into())])
+}
+
+/// Makes work that answers with what the record told, and counts how often it was made.
+fn make_again(jobs: &Jobs) -> Arc<AtomicUsize> {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    jobs.make_again_by(move |head| {
+        count.fetch_add(1, Ordering::SeqCst);
+        if head.tool == "unknown" {
+            return Err(Problem::invalid("there is no tool \"unknown\""));
+        }
+        let structured = head.arguments.clone();
+        Ok(Box::new(move |call: Call, spool| {
+            async move {
+                spool.write(Stream::Stdout, b"made again").await;
+                call.progress.report(Report { done: 7.0, ..Report::default() });
+                Ok(Reply { structured, ..Reply::default() })
+            }
+            .boxed()
+        }))
+    });
+    made
+}
+
+async fn must_not_run(_: Call, _: Spool) -> Result<Reply, Problem> {
+    panic!("this work was to be let go")
+}
+
+#[tokio::test]
+async fn a_job_that_waits_is_an_id_and_is_made_again_from_its_record_once() {
+    let (_directory, jobs, held) = one_place().await;
+    let made = make_again(&jobs);
+    let mut tickets = Vec::new();
+    for number in 0..20 {
+        let new = NewJob { arguments: arguments(number), ..new("t") };
+        tickets.push(jobs.submit(new, must_not_run).await.unwrap());
+    }
+    let nothing_but_ids = || jobs.0.roster.present().iter().all(|active| active.id == held);
+    assert!(!nothing_but_ids(), "they are waited for");
+    let mut reports = jobs.reports(tickets[3].id).unwrap();
+    let ids: Vec<_> = tickets.iter().map(|ticket| ticket.id).collect();
+    let mut first = tickets.swap_remove(0);
+    drop(tickets);
+    assert_eq!(jobs.0.roster.present().len(), 3, "the one at work and the two that are still looked at");
+    assert_eq!((made.load(Ordering::SeqCst), jobs.count()), (0, 21));
+    assert_eq!(jobs.get(ids[19]).await.unwrap().status(), Status::Pending);
+    let pending = Filter { status: Some(Status::Pending), limit: 100, ..Filter::default() };
+    assert_eq!(jobs.list(&pending).await.unwrap().len(), 20);
+    let never = CancellationToken::new();
+    let waited = jobs.wait(ids[5], Duration::from_millis(1), &never).await.unwrap();
+    assert_eq!(waited.status(), Status::Pending);
+    assert_eq!(jobs.0.roster.present().len(), 3, "who waited is gone");
+
+    let later = tokio::spawn({
+        let (jobs, never) = (jobs.clone(), never.clone());
+        let id = ids[6];
+        async move { jobs.wait(id, Duration::from_secs(60), &never).await }
+    });
+    jobs.cancel(held).await.unwrap();
+    assert_eq!(reports.next().await.unwrap().done, 7.0);
+    assert_eq!(first.done().await.unwrap().id(), ids[0]);
+    assert_eq!(later.await.unwrap().unwrap().status(), Status::Completed);
+    for (number, id) in ids.iter().enumerate() {
+        let job = jobs.wait(*id, Duration::from_secs(60), &never).await.unwrap();
+        assert_eq!(job.reply().unwrap().structured, arguments(number as u64));
+        let page = jobs.output(*id).await.unwrap().page(Stream::Stdout, 0, 100).await.unwrap();
+        assert_eq!(page.text, "made again");
+    }
+    assert_eq!((made.load(Ordering::SeqCst), jobs.count()), (20, 0));
+}
+
+#[tokio::test]
+async fn work_of_which_the_record_does_not_tell_everything_is_kept() {
+    let (_directory, jobs, held) = one_place().await;
+    let made = make_again(&jobs);
+    let withheld = NewJob { withheld: true, ..new("t") };
+    let mut ticket = jobs
+        .submit(withheld, |_, _| async { Ok(Reply { text: "secret".to_owned(), ..Reply::default() }) })
+        .await
+        .unwrap();
+    jobs.cancel(held).await.unwrap();
+    assert_eq!(ticket.done().await.unwrap().reply().unwrap().text, "secret");
+    assert_eq!(made.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_before_its_turn_is_not_made_again() {
+    let (_directory, jobs, held) = one_place().await;
+    let made = make_again(&jobs);
+    // One with somebody who waits for it, one without.
+    let mut watched = jobs.submit(new("t"), must_not_run).await.unwrap();
+    let alone = jobs.submit(new("t"), must_not_run).await.unwrap().id;
+    for id in [watched.id, alone] {
+        let job = jobs.cancel(id).await.unwrap();
+        assert_eq!((job.status(), job.started()), (Status::Cancelled, None));
+    }
+    assert_eq!(watched.done().await.unwrap().status(), Status::Cancelled);
+    jobs.cancel(held).await.unwrap();
+    let mut last = jobs.submit(new("t"), |_, _| async { Ok(Reply::default()) }).await.unwrap();
+    last.done().await.unwrap();
+    assert_eq!((made.load(Ordering::SeqCst), jobs.count()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_made_again_fails_and_the_next_one_has_its_place() {
+    let (_directory, jobs, held) = one_place().await;
+    make_again(&jobs);
+    let mut unknown = jobs.submit(new("unknown"), must_not_run).await.unwrap();
+    let mut next = jobs.submit(new("t"), must_not_run).await.unwrap();
+    jobs.cancel(held).await.unwrap();
+    let failed = unknown.done().await.unwrap();
+    assert_eq!((failed.status(), failed.problem().unwrap().code), (Status::Failed, Code::InvalidArgument));
+    assert_eq!(next.done().await.unwrap().status(), Status::Completed);
+}
+
+#[tokio::test]
+async fn a_queue_that_closes_ends_what_waits_as_cancelled() {
+    let (_directory, jobs, _) = one_place().await;
+    let made = make_again(&jobs);
+    for _ in 0..50 {
+        jobs.submit(new("t"), must_not_run).await.unwrap();
+    }
+    jobs.shutdown(Duration::from_secs(10)).await;
+    let cancelled = jobs.stats().await.unwrap().by_status.get(&Status::Cancelled).copied();
+    assert_eq!((cancelled, made.load(Ordering::SeqCst), jobs.count()), (Some(51), 0, 0));
 }

@@ -35,11 +35,11 @@ impl Kind {
 }
 
 /// Somebody who waits for a turn.
-pub(super) trait Waiter: Send + Sync {
+pub(super) trait Waiter: Sized {
     /// `false` once the turn is not wanted any more.
     fn is_waiting(&self) -> bool;
     /// It is this one's turn. Gives the place back if it is not wanted any more.
-    fn begin(self: Arc<Self>, place: Place) -> Option<Place>;
+    fn begin(self, place: Place<Self>) -> Option<Place<Self>>;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,32 +56,32 @@ impl Limits {
 }
 
 /// The places at work and the queue before them. Clones share it.
-#[derive(Clone, Debug)]
-pub(super) struct Turns {
+#[derive(Debug)]
+pub(super) struct Turns<W> {
     limits: Limits,
     /// A plain mutex, held for a choice among groups.
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<State<W>>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<W> {
     running: usize,
     bulk: usize,
     by_caller: HashMap<Arc<str>, usize>,
     by_server: HashMap<Arc<str>, usize>,
     /// First come first served within a kind. There are as many kinds as clients times servers, and a queue of any length.
-    waiting: BTreeMap<Kind, VecDeque<Waiting>>,
+    waiting: BTreeMap<Kind, VecDeque<Waiting<W>>>,
     /// Numbers whoever waits.
     next: u64,
     since_bulk: u32,
 }
 
-struct Waiting {
+struct Waiting<W> {
     number: u64,
-    who: Arc<dyn Waiter>,
+    who: W,
 }
 
-impl std::fmt::Debug for Waiting {
+impl<W> std::fmt::Debug for Waiting<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "#{}", self.number)
     }
@@ -89,25 +89,40 @@ impl std::fmt::Debug for Waiting {
 
 /// A place at work; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    turns: Turns,
+pub(super) struct Place<W: Waiter> {
+    turns: Turns<W>,
     /// `None` once it was given back.
     kind: Option<Kind>,
 }
 
-impl Turns {
-    pub(super) fn new(limits: Limits) -> Turns {
-        Turns { limits, state: Arc::default() }
+impl<W> Clone for Turns<W> {
+    fn clone(&self) -> Self {
+        Turns { limits: self.limits, state: Arc::clone(&self.state) }
+    }
+}
+
+impl<W: Waiter> Turns<W> {
+    pub(super) fn new(limits: Limits) -> Turns<W> {
+        let state = State {
+            running: 0,
+            bulk: 0,
+            by_caller: HashMap::new(),
+            by_server: HashMap::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
+            since_bulk: 0,
+        };
+        Turns { limits, state: Arc::new(Mutex::new(state)) }
     }
 
     /// A place, if there is one. Whoever waits could not have had it, so nobody is passed over.
-    pub(super) fn try_take(&self, kind: &Kind) -> Option<Place> {
+    pub(super) fn try_take(&self, kind: &Kind) -> Option<Place<W>> {
         let mut state = self.state();
         state.has_place(kind, self.limits).then(|| self.seat(&mut state, kind.clone()))
     }
 
     /// Lets somebody wait for a place, who has one when this returns if there is one.
-    pub(super) fn wait(&self, kind: Kind, who: Arc<dyn Waiter>) {
+    pub(super) fn wait(&self, kind: Kind, who: W) {
         {
             let mut state = self.state();
             let number = state.next;
@@ -146,7 +161,7 @@ impl Turns {
         if self.state().is_crowded(kind) { Haste::Soon } else { Haste::Now }
     }
 
-    fn seat(&self, state: &mut State, kind: Kind) -> Place {
+    fn seat(&self, state: &mut State<W>, kind: Kind) -> Place<W> {
         state.running += 1;
         state.bulk += usize::from(kind.bulk);
         *state.by_caller.entry(Arc::clone(&kind.caller)).or_default() += 1;
@@ -166,12 +181,12 @@ impl Turns {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl<W: Waiter> Place<W> {
     /// As that of [`Turns`], for the one who has this place.
     pub(super) fn haste(&self) -> Haste {
         self.kind.as_ref().map_or(Haste::Now, |kind| self.turns.haste(kind))
@@ -185,7 +200,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl<W: Waiter> Drop for Place<W> {
     fn drop(&mut self) {
         if let Some(kind) = self.kind.take() {
             self.turns.free(&kind);
@@ -194,7 +209,7 @@ impl Drop for Place {
     }
 }
 
-impl State {
+impl<W> State<W> {
     fn has_place(&self, kind: &Kind, limits: Limits) -> bool {
         self.running < limits.all
             && (!kind.bulk || self.bulk < limits.bulk())
@@ -220,7 +235,7 @@ impl State {
             .map(|(kind, _)| kind.clone())
     }
 
-    fn pop(&mut self, kind: &Kind) -> Option<Waiting> {
+    fn pop(&mut self, kind: &Kind) -> Option<Waiting<W>> {
         let queue = self.waiting.get_mut(kind)?;
         let first = queue.pop_front();
         if queue.is_empty() {
@@ -263,7 +278,7 @@ mod tests {
         Kind { bulk: true, ..kind(caller, server) }
     }
 
-    fn turns(all: usize, per_server: usize) -> Turns {
+    fn turns(all: usize, per_server: usize) -> Turns<Arc<Queued>> {
         Turns::new(Limits { all, per_server })
     }
 
@@ -271,11 +286,13 @@ mod tests {
     struct Queued {
         name: &'static str,
         gone: AtomicBool,
-        place: Mutex<Option<Place>>,
+        place: Mutex<Option<Seat>>,
     }
 
+    type Seat = Place<Arc<Queued>>;
+
     impl Queued {
-        fn place(&self) -> Option<Place> {
+        fn place(&self) -> Option<Seat> {
             self.place.lock().unwrap().take()
         }
 
@@ -284,12 +301,12 @@ mod tests {
         }
     }
 
-    impl Waiter for Queued {
+    impl Waiter for Arc<Queued> {
         fn is_waiting(&self) -> bool {
             !self.gone.load(Ordering::SeqCst)
         }
 
-        fn begin(self: Arc<Self>, place: Place) -> Option<Place> {
+        fn begin(self, place: Seat) -> Option<Seat> {
             if !self.is_waiting() {
                 return Some(place);
             }
@@ -298,15 +315,15 @@ mod tests {
         }
     }
 
-    fn queue(turns: &Turns, name: &'static str, kind: Kind) -> Arc<Queued> {
+    fn queue(turns: &Turns<Arc<Queued>>, name: &'static str, kind: Kind) -> Arc<Queued> {
         let queued = Arc::new(Queued { name, gone: AtomicBool::new(false), place: Mutex::default() });
-        turns.wait(kind, Arc::clone(&queued) as Arc<dyn Waiter>);
+        turns.wait(kind, Arc::clone(&queued));
         assert!(queued.place.lock().unwrap().is_none(), "{name} has a place at once");
         queued
     }
 
     /// The names in the order in which they get the one place that is handed on.
-    fn order(mut place: Place, mut queued: Vec<Arc<Queued>>) -> Vec<&'static str> {
+    fn order(mut place: Seat, mut queued: Vec<Arc<Queued>>) -> Vec<&'static str> {
         let mut names = Vec::new();
         loop {
             drop(place);
@@ -320,7 +337,7 @@ mod tests {
     #[test]
     fn nothing_is_urgent_in_a_crowd_on_one_server() {
         let turns = turns(100, 20);
-        let mut places: Vec<Place> = (0..20).map_while(|_| turns.try_take(&kind("a", "web"))).collect();
+        let mut places: Vec<Seat> = (0..20).map_while(|_| turns.try_take(&kind("a", "web"))).collect();
         assert_eq!(places.last().unwrap().haste(), Haste::Now);
         let _queued: Vec<_> = (20..CROWD).map(|_| queue(&turns, "one more", kind("a", "web"))).collect();
         assert_eq!(places.last().unwrap().haste(), Haste::Soon);

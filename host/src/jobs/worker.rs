@@ -12,12 +12,14 @@ use crate::error::{Code, Problem};
 use crate::failpoint::failpoint;
 use crate::store::{Haste, StoreError};
 
-use super::active::{Active, Begun, Work};
+use super::active::{Active, Begun};
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
 use super::output::{Kept, Spool};
 use super::queue::{Inner, retry_limit};
+use super::roster::{Held, Place, Queued};
 use super::store::Inserted;
-use super::turns::{Kind, Place, Waiter};
+use super::turns::Kind;
+use super::work::{Laid, Work};
 
 /// What a submitted job turned out to be.
 #[derive(Debug)]
@@ -27,14 +29,15 @@ pub(super) enum Accepted {
 }
 
 /// Commits a job. With a free place it is done here as well, to its end; otherwise it is laid down until its turn.
+/// `recorded`: its work can be made again from its record.
 pub(super) async fn live(
     inner: Arc<Inner>,
-    active: Arc<Active>,
+    active: Held,
     head: Head,
     kind: Kind,
-    retry_of: Option<JobId>,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
     work: Work,
+    recorded: bool,
 ) {
     failpoint("job-admitted");
     let job = Job::<Pending>::new(head);
@@ -43,41 +46,44 @@ pub(super) async fn live(
         Some(place) => {
             let job = job.start(Timestamp::now());
             // In a box, since the other half of this future is little, and there may be very many of it.
-            at_once(inner, active, job, place, retry_of, committed, work).boxed().await;
+            at_once(inner, active, job, place, committed, work).boxed().await;
         }
-        None => queue(inner, active, job, kind, retry_of, committed, work).await,
+        None => {
+            let laid = inner.maker.lay_down(work, recorded);
+            queue(inner, active, job, kind, committed, laid).await;
+        }
     }
 }
 
 /// Commits a job that waits for its turn, and lays it down.
 async fn queue(
     inner: Arc<Inner>,
-    active: Arc<Active>,
+    active: Held,
     job: Job<Pending>,
     kind: Kind,
-    retry_of: Option<JobId>,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
-    work: Work,
+    laid: Laid,
 ) {
+    let retry_of = job.head.retried_from;
     let inserted = inner.store.insert(inner.turns.haste(&kind), AnyJob::Pending(job), retry_of).await;
     if let Err(answer) = accepted(&inner, active.id, retry_of, inserted) {
         let _ = committed.send(answer);
         return;
     }
     failpoint("job-recorded");
-    active.lay_down(work);
+    active.lay_down(laid);
     let _ = committed.send(Ok(Accepted::New));
     failpoint("job-accepted");
-    inner.turns.wait(kind, Arc::clone(&active) as Arc<dyn Waiter>);
+    inner.turns.wait(kind, Queued { id: active.id, inner: Arc::downgrade(&inner) });
     // Whoever cancelled it before it was laid down found nothing to take.
     let unwanted = active.is_unwanted() || inner.closing.is_cancelled();
-    if unwanted && active.take_up().is_some() {
+    if unwanted && let Some((active, _)) = inner.roster.take_up(active.id) {
         call_off(inner, active).await;
     }
 }
 
 /// Does a job whose turn it is, to its end.
-pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, work: Work, place: Place) {
+pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, laid: Laid, place: Place) {
     failpoint("job-turn");
     let job = match pending(&inner, active.id) {
         Ok(job) => job,
@@ -90,10 +96,11 @@ pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, work: Work, pl
         return lose(&inner, &active, active.id, error.into());
     }
     failpoint("job-started");
-    let begun = active.equip(|| Spool::new(&inner.outputs, active.id));
+    let begun = equip(&inner, &active, &running.head);
     active.show(shown);
-    let place = kept(&active, place);
-    let result = do_work(&inner, &active, begun, &running.head, Recorded::default(), work).await;
+    let work = inner.maker.take_up(laid, &running.head);
+    let place = kept(&running.head, place);
+    let result = do_work(&inner, begun, &running.head, Recorded::default(), work).await;
     finish(&inner, &active, haste, running, result).await;
     drop(place);
 }
@@ -121,19 +128,18 @@ fn pending(inner: &Inner, id: JobId) -> Result<Job<Pending>, Problem> {
 /// that: see [`Recorded`].
 async fn at_once(
     inner: Arc<Inner>,
-    active: Arc<Active>,
+    active: Held,
     running: Job<Running>,
     place: Place,
-    retry_of: Option<JobId>,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
     work: Work,
 ) {
-    let id = active.id;
+    let (id, retry_of) = (active.id, running.head.retried_from);
     let haste = place.haste();
-    let begun = active.equip(|| Spool::new(&inner.outputs, id));
+    let begun = equip(&inner, &active, &running.head);
     let (recorder, recorded) = Recorded::pending();
     let head = running.head.clone();
-    let doing = do_work(&inner, &active, begun, &head, recorded, work);
+    let doing = do_work(&inner, begun, &head, recorded, work);
     tokio::pin!(doing);
     let record = AnyJob::Running(running.clone());
     let insert = async {
@@ -164,7 +170,7 @@ async fn at_once(
     recorder.done();
     let _ = committed.send(Ok(Accepted::New));
     failpoint("job-accepted");
-    let place = kept(&active, place);
+    let place = kept(&running.head, place);
     let result = match early {
         Some(result) => result,
         None => doing.await,
@@ -186,19 +192,24 @@ fn accepted(
         Ok(Inserted::RetryLimit) => Err(retry_limit(retry_of)),
         Err(error) => Err(error.into()),
     };
-    inner.forget(id);
+    inner.roster.forget(id);
     Err(answer)
 }
 
 /// A detached job takes none of this machine's power for as long as it runs: others need not wait for it.
-fn kept(active: &Active, place: Place) -> Option<Place> {
-    active.detached.is_none().then_some(place)
+fn kept(head: &Head, place: Place) -> Option<Place> {
+    head.detached.is_none().then_some(place)
+}
+
+/// Gives a job that begins what it needs at work.
+fn equip(inner: &Inner, active: &Active, head: &Head) -> Begun {
+    active.equip(head.detached.is_some(), || Spool::new(&inner.outputs, head.id))
 }
 
 /// Follows a detached job that an earlier process left running.
 pub(super) async fn go_on(inner: Arc<Inner>, active: Arc<Active>, job: Job<Running>, work: Work) {
-    let begun = active.equip(|| Spool::resume(&inner.outputs, active.id));
-    let done = do_work(&inner, &active, begun, &job.head, Recorded::default(), work).await;
+    let begun = active.equip(true, || Spool::resume(&inner.outputs, active.id));
+    let done = do_work(&inner, begun, &job.head, Recorded::default(), work).await;
     finish(&inner, &active, Haste::Now, job, done).await;
 }
 
@@ -214,7 +225,7 @@ async fn finish(inner: &Inner, active: &Active, haste: Haste, running: Job<Runni
     }
     failpoint("job-worked");
     let ended = end(running, active, done);
-    let spool = active.equip(|| Spool::new(&inner.outputs, active.id)).spool;
+    let spool = equip(inner, active, &ended.head).spool;
     let kept = spool.finish().await;
     let ended = ended.with_output(kept.counts.clone());
     conclude(inner, active, haste, Status::Running, ended, Some(kept)).await;
@@ -231,8 +242,8 @@ enum Done {
 }
 
 /// Does the work.
-async fn do_work(inner: &Inner, active: &Active, begun: Begun, head: &Head, recorded: Recorded, work: Work) -> Done {
-    let Begun { cancel, progress, spool } = begun;
+async fn do_work(inner: &Inner, begun: Begun, head: &Head, recorded: Recorded, work: Work) -> Done {
+    let Begun { cancel, progress, spool, detached } = begun;
     let call = Call {
         job: Some(head.id),
         tool: head.tool.as_str().into(),
@@ -248,7 +259,7 @@ async fn do_work(inner: &Inner, active: &Active, begun: Begun, head: &Head, reco
     tokio::select! {
         biased;
         result = work => result.map_or(Done::Panicked, Done::Answered),
-        () = inner.closing.cancelled(), if active.detached.is_some() => Done::Left,
+        () = inner.closing.cancelled(), if detached.is_some() => Done::Left,
         () = inner.abandon.cancelled() => Done::Abandoned,
     }
 }
@@ -258,9 +269,7 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
     let now = Timestamp::now();
     match done {
         Done::Abandoned | Done::Left => AnyJob::Running(job).crash(now),
-        Done::Answered(Err(problem)) if active.detached.as_ref().is_some_and(|detached| detached.is_lost()) => {
-            job.crash(problem, now)
-        }
+        Done::Answered(Err(problem)) if active.is_lost() => job.crash(problem, now),
         Done::Answered(Ok(reply)) => job.complete(reply, now),
         Done::Answered(Err(problem)) if problem.code == Code::Cancelled && active.is_unwanted() => {
             job.cancel(problem, now)
@@ -286,7 +295,7 @@ async fn conclude(inner: &Inner, active: &Active, haste: Haste, before: Status, 
         Ok(()) => {
             failpoint("job-ended");
             active.show(job.clone());
-            inner.forget(id);
+            inner.roster.forget(id);
             active.end(Ok(Arc::new(job)));
         }
         Err(error) => lose(inner, active, id, error.into()),
@@ -295,7 +304,7 @@ async fn conclude(inner: &Inner, active: &Active, haste: Haste, before: Status, 
 
 /// Ends a job whose state could not be committed: who waits hears of that, not of a success that is not on disk.
 fn lose(inner: &Inner, active: &Active, id: JobId, cause: Problem) {
-    inner.forget(id);
+    inner.roster.forget(id);
     let problem = Problem::internal(format!("the end of {id} could not be recorded: {}", cause.message))
         .detail("id", id.to_string())
         .hint("what it did was done; check the server and the disk of the orchestrator");

@@ -64,5 +64,7 @@ pub struct JobWork {
     pub idempotency_key: Option<String>,
     /// It is to run on its server by itself.
     pub detach: bool,
+    /// The arguments that are kept hold something back, so that the same call cannot be prepared from them again.
+    pub withheld: bool,
     pub run: Box<dyn FnOnce(Call, Spool) -> Answering + Send>,
 }

@@ -79,6 +79,7 @@ impl Tool for PluginTool {
                 rappel: None,
                 idempotency_key: None,
                 detach: false,
+                withheld: false,
                 run: Box::new(move |call, _spool| run(call)),
             }),
         })

@@ -70,6 +70,14 @@ impl Registry {
         }
         let registry = Arc::new(Registry { core: Arc::clone(&core), tools });
         core.link(&registry);
+        // A job that waits for its turn is made again as a retry of it would be.
+        core.jobs.make_again_by({
+            let registry = Arc::downgrade(&registry);
+            move |head| {
+                let registry = registry.upgrade().ok_or_else(|| Problem::internal("the process is ending"))?;
+                Ok(registry.again(&head.tool, head.arguments.clone())?.run)
+            }
+        });
         registry
     }
 
@@ -124,6 +132,7 @@ impl Registry {
                     idempotency_key: work.idempotency_key.clone(),
                     retry_of: None,
                     detach: work.detach,
+                    withheld: work.withheld,
                 };
                 match request.follows_tasks {
                     true => hybrid::run_as_task(&self.core, new, work, request).await,
@@ -182,16 +191,22 @@ impl Registry {
 
     /// Runs a job's tool with its arguments once more, as the new job that `new` describes.
     pub(super) async fn retry(&self, new: NewJob, request: Request) -> Result<Reply, Problem> {
-        let Some(tool) = self.tools.get(&new.tool) else { return Err(self.unknown(&new.tool)) };
-        match tool.prepare(new.arguments.clone())? {
-            Work::Direct(_) => Err(Problem::invalid(format!("{} does not run as a job", new.tool))),
-            Work::Job(work) => {
-                let (caller, origin) = (request.caller.to_string(), tool.spec().origin.to_string());
-                let servers = self.servers(&work)?;
-                let bulk = is_bulk(&new.tool, &servers);
-                let new = NewJob { caller, origin, servers, bulk, detach: work.detach, ..new };
-                hybrid::run(&self.core, new, work, request).await
-            }
+        let work = self.again(&new.tool, new.arguments.clone())?;
+        let origin = self.spec(&new.tool).map(|spec| spec.origin.to_string()).unwrap_or_default();
+        let caller = request.caller.to_string();
+        let servers = self.servers(&work)?;
+        let bulk = is_bulk(&new.tool, &servers);
+        let (detach, withheld) = (work.detach, work.withheld);
+        let new = NewJob { caller, origin, servers, bulk, detach, withheld, ..new };
+        hybrid::run(&self.core, new, work, request).await
+    }
+
+    /// The work of a call that was recorded as a job.
+    fn again(&self, tool: &str, recorded: Map<String, Value>) -> Result<JobWork, Problem> {
+        let Some(known) = self.tools.get(tool) else { return Err(self.unknown(tool)) };
+        match known.prepare(recorded)? {
+            Work::Direct(_) => Err(Problem::invalid(format!("{tool} does not run as a job"))),
+            Work::Job(work) => Ok(work),
         }
     }
 

@@ -140,6 +140,7 @@ where
 
     fn prepare(&self, arguments: Map<String, Value>) -> Result<Work, Problem> {
         let recorded = A::recorded(arguments.clone());
+        let withheld = recorded != arguments;
         let arguments = decode::<A>(&self.tool.spec, arguments)?;
         arguments.check()?;
         let run = Arc::clone(&self.tool.run);
@@ -150,6 +151,7 @@ where
             rappel: arguments.rappel(),
             idempotency_key: arguments.idempotency_key(),
             detach: false,
+            withheld,
             run: Box::new(move |call, spool| run(arguments, call, spool).boxed()),
         }))
     }

@@ -169,9 +169,11 @@ impl Tool for Exec {
             rappel: arguments.rappel,
             idempotency_key: arguments.idempotency_key.clone(),
             detach,
+            withheld: false,
             run: Box::new(move |call, spool| {
                 async move {
-                    match detach {
+                    // As it was recorded: the operator's rules may say otherwise when it is its turn.
+                    match call.job.is_some_and(|id| core.jobs.is_detached(id)) {
                         true => detached::run(core, arguments, call, spool).await,
                         false => run(core, arguments, call, spool).await,
                     }
