@@ -18,7 +18,7 @@ use super::active::Active;
 use super::job::{AnyJob, Job, Running, Status};
 use super::output::Spool;
 use super::queue::Jobs;
-use super::store::JobStore;
+use super::store::{Change, JobStore};
 use super::worker;
 
 /// What is known of a detached job in this process only.
@@ -81,7 +81,8 @@ impl Jobs {
         let Some(active) = self.0.roster.find(id) else { return Ok(()) };
         let Some(AnyJob::Running(job)) = active.committed() else { return Ok(()) };
         let job = AnyJob::Running(job.launch());
-        self.0.store.update(Haste::Now, Status::Running, job.clone(), None).await?;
+        let change = Change { before: Status::Running, job: job.clone(), kept: None };
+        self.0.store.update(Haste::Now, Arc::new(change)).await?;
         active.show(job);
         Ok(())
     }

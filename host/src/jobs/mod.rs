@@ -9,6 +9,7 @@ mod job;
 mod keeper;
 /// What jobs print.
 pub mod output;
+mod persist;
 mod queue;
 mod record;
 mod recovery;
@@ -27,6 +28,8 @@ pub use stats::{Durations, QueueStats};
 pub use store::Filter;
 pub use work::Work;
 
+#[cfg(test)]
+mod persist_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

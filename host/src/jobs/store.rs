@@ -1,6 +1,7 @@
 //! Jobs on disk: the tables, what a transaction of each kind does, and how jobs are found again.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -72,6 +73,15 @@ pub(super) enum Inserted {
     RetryLimit,
 }
 
+/// A job's new state.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) before: Status,
+    pub(super) job: AnyJob,
+    /// Comes with the end.
+    pub(super) kept: Option<Kept>,
+}
+
 /// Jobs in the database. Knows nothing of what is running.
 #[derive(Clone, Debug)]
 pub(super) struct JobStore {
@@ -93,15 +103,22 @@ impl JobStore {
         self.store.write_with(haste, move |txn| insert(txn, &job, retry_of)).await
     }
 
-    /// Commits a job's new state. `kept` comes with the end.
-    pub(super) async fn update(
-        &self,
-        haste: Haste,
-        before: Status,
-        job: AnyJob,
-        kept: Option<Kept>,
-    ) -> Result<(), StoreError> {
-        self.store.write_with(haste, move |txn| update(txn, before, &job, kept.as_ref())).await
+    /// Commits a job's new state.
+    pub(super) async fn update(&self, haste: Haste, change: Arc<Change>) -> Result<(), StoreError> {
+        self.store.write_with(haste, move |txn| update(txn, &change)).await
+    }
+
+    /// The same after a try that has failed, of which nobody can tell whether it was committed all the same.
+    pub(super) async fn update_again(&self, change: Arc<Change>) -> Result<(), StoreError> {
+        let update_again = move |txn: &WriteTransaction| {
+            let id = change.job.id();
+            let stored = match txn.open_table(JOBS)?.get(id.0)? {
+                Some(bytes) => decode(id.0, bytes.value())?.status(),
+                None => return Ok(()),
+            };
+            if stored == change.before { update(txn, &change) } else { Ok(()) }
+        };
+        self.store.write(update_again).await
     }
 
     pub(super) fn get(&self, id: JobId) -> Result<Option<AnyJob>, StoreError> {
@@ -281,11 +298,11 @@ fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Resu
     Ok(Inserted::New { attempts, root })
 }
 
-fn update(txn: &WriteTransaction, before: Status, job: &AnyJob, kept: Option<&Kept>) -> Result<(), StoreError> {
+fn update(txn: &WriteTransaction, Change { before, job, kept }: &Change) -> Result<(), StoreError> {
     let head = job.head();
     put(txn, job)?;
     let mut tally = txn.open_table(TALLY)?;
-    count(&mut tally, &head.tool, before, -1)?;
+    count(&mut tally, &head.tool, *before, -1)?;
     count(&mut tally, &head.tool, job.status(), 1)?;
     if !job.is_active() {
         txn.open_table(ACTIVE)?.remove(head.id.0)?;
@@ -293,7 +310,7 @@ fn update(txn: &WriteTransaction, before: Status, job: &AnyJob, kept: Option<&Ke
     if let Some(bad) = bad_end(job.status()) {
         txn.open_table(BY_BAD_END)?.insert((bad, head.id.0), ())?;
     }
-    let inline = kept.map(|kept| kept.inline.as_slice()).unwrap_or_default();
+    let inline = kept.as_ref().map(|kept| kept.inline.as_slice()).unwrap_or_default();
     if !inline.is_empty() {
         let mut outputs = txn.open_table(OUTPUTS)?;
         for (stream, bytes) in inline {

@@ -15,9 +15,10 @@ use crate::store::{Haste, StoreError};
 use super::active::{Active, Begun};
 use super::job::{AnyJob, Ended, Head, Job, Pending, Running, Status};
 use super::output::{Kept, Spool};
+use super::persist;
 use super::queue::{Inner, retry_limit};
 use super::roster::{Held, Place, Queued};
-use super::store::Inserted;
+use super::store::{Change, Inserted};
 use super::turns::Kind;
 use super::work::{Laid, Work};
 
@@ -85,15 +86,16 @@ async fn queue(
 /// Does a job whose turn it is, to its end.
 pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, laid: Laid, place: Place) {
     failpoint("job-turn");
-    let job = match pending(&inner, active.id) {
+    let job = match pending(&inner, active.id).await {
         Ok(job) => job,
-        Err(problem) => return lose(&inner, &active, active.id, problem),
+        Err(problem) => return lose(&inner, &active, problem),
     };
     let haste = place.haste();
     let running = job.start(Timestamp::now());
     let shown = AnyJob::Running(running.clone());
-    if let Err(error) = inner.store.update(haste, Status::Pending, shown.clone(), None).await {
-        return lose(&inner, &active, active.id, error.into());
+    let change = Change { before: Status::Pending, job: shown.clone(), kept: None };
+    if let Err(error) = persist::update(&inner, haste, Arc::new(change), |_| {}).await {
+        return lose(&inner, &active, unrecorded(active.id, "start", "it was not begun", &error));
     }
     failpoint("job-started");
     let begun = equip(&inner, &active, &running.head);
@@ -107,18 +109,18 @@ pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, laid: Laid, pl
 
 /// Ends a job whose work was taken from it before its turn.
 pub(super) async fn call_off(inner: Arc<Inner>, active: Arc<Active>) {
-    match pending(&inner, active.id) {
+    match pending(&inner, active.id).await {
         Ok(job) => {
             let ended = job.cancel(cancelled(), Timestamp::now());
             conclude(&inner, &active, Haste::Now, Status::Pending, ended, None).await;
         }
-        Err(problem) => lose(&inner, &active, active.id, problem),
+        Err(problem) => lose(&inner, &active, problem),
     }
 }
 
 /// The record of a job that waits for its turn.
-fn pending(inner: &Inner, id: JobId) -> Result<Job<Pending>, Problem> {
-    match inner.store.get(id)? {
+async fn pending(inner: &Inner, id: JobId) -> Result<Job<Pending>, Problem> {
+    match persist::get(inner, id).await? {
         Some(AnyJob::Pending(job)) => Ok(job),
         _ => Err(Problem::internal(format!("the record of {id} is not that of a job that waits for its turn"))),
     }
@@ -181,7 +183,7 @@ async fn at_once(
 
 /// What the first commit came to: how often the job was tried and in which chain, or the answer for one that is not to be.
 fn accepted(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     id: JobId,
     retry_of: Option<JobId>,
     inserted: Result<Inserted, StoreError>,
@@ -190,7 +192,15 @@ fn accepted(
         Ok(Inserted::New { attempts, root }) => return Ok((attempts, root)),
         Ok(Inserted::Existing(known)) => Ok(Accepted::Existing(known)),
         Ok(Inserted::RetryLimit) => Err(retry_limit(retry_of)),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            let cause = Problem::from(error.clone());
+            let message = format!("the job could not be recorded, so nothing was done: {}", cause.message);
+            let problem = Problem { message, ..cause };
+            if error.is_of_the_disk() {
+                inner.tasks.spawn(persist::disown(Arc::clone(inner), id, problem.clone()));
+            }
+            Err(problem)
+        }
     };
     inner.roster.forget(id);
     Err(answer)
@@ -290,25 +300,32 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
 /// Commits the end, then tells it.
 async fn conclude(inner: &Inner, active: &Active, haste: Haste, before: Status, ended: Job<Ended>, kept: Option<Kept>) {
     let id = ended.head.id;
-    let job = AnyJob::Ended(ended);
-    match inner.store.update(haste, before, job.clone(), kept).await {
-        Ok(()) => {
-            failpoint("job-ended");
-            active.show(job.clone());
-            inner.roster.forget(id);
-            active.end(Ok(Arc::new(job)));
-        }
-        Err(error) => lose(inner, active, id, error.into()),
+    let change = Arc::new(Change { before, job: AnyJob::Ended(ended), kept });
+    let unrecorded = |error: &StoreError| unrecorded(id, "end", "what it did was done", error);
+    // Who waits hears of that at once, and not of a success that is not on disk.
+    let delayed = |error: &StoreError| active.end(Err(unrecorded(error)));
+    if let Err(error) = persist::update(inner, haste, Arc::clone(&change), delayed).await {
+        return lose(inner, active, unrecorded(&error));
     }
+    failpoint("job-ended");
+    active.show(change.job.clone());
+    inner.roster.forget(id);
+    active.end(Ok(Arc::new(change.job.clone())));
 }
 
-/// Ends a job whose state could not be committed: who waits hears of that, not of a success that is not on disk.
-fn lose(inner: &Inner, active: &Active, id: JobId, cause: Problem) {
-    inner.roster.forget(id);
-    let problem = Problem::internal(format!("the end of {id} could not be recorded: {}", cause.message))
-        .detail("id", id.to_string())
-        .hint("what it did was done; check the server and the disk of the orchestrator");
+/// Gives a job up whose state could not be committed.
+fn lose(inner: &Inner, active: &Active, problem: Problem) {
+    inner.roster.forget(active.id);
     active.end(Err(problem));
+}
+
+fn unrecorded(id: JobId, what: &str, done: &str, error: &StoreError) -> Problem {
+    let cause = Problem::from(error.clone());
+    Problem::internal(format!("the {what} of {id} could not be recorded: {}", cause.message))
+        .detail("id", id.to_string())
+        .hint(format!(
+            "{done}; check the disk of the orchestrator: it is tried again until it succeeds, see task_status"
+        ))
 }
 
 fn cancelled() -> Problem {

@@ -30,11 +30,19 @@ pub enum StoreError {
     Record { table: &'static str, key: String, reason: String },
     #[error("an operation on the database panicked")]
     Panicked,
+    #[error("the database could not be opened again after the disk had failed")]
+    Lost,
     #[error("the database is closed")]
     Closed,
 }
 
 impl StoreError {
+    /// Whether redb refuses to go on after it, since it does not know what is on the disk.
+    pub fn is_of_the_disk(&self) -> bool {
+        matches!(self, StoreError::Lost | StoreError::Open { .. })
+            || matches!(self, StoreError::Database(error) if matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo))
+    }
+
     pub(crate) fn io(step: &'static str, path: &Path, source: std::io::Error) -> Self {
         StoreError::Io { step, path: path.to_owned(), source: Arc::new(source) }
     }
@@ -59,11 +67,21 @@ from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::C
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        let message = match &error {
-            StoreError::Database(_) => "the orchestrator's database failed; its log holds the cause".to_owned(),
-            other => other.to_string(),
-        };
         tracing::error!(%error, "database");
-        Problem::internal(message).hint("see task_logs and system_diagnostics; check that the disk is not full")
+        let cause = match &error {
+            StoreError::Database(source) => match &**source {
+                redb::Error::Io(source) => Some(source.to_string()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let message = match (cause, &error) {
+            (Some(cause), _) => format!("the orchestrator's database could not be read or written: {cause}"),
+            (None, StoreError::Database(_)) => "the orchestrator's database failed; its log holds the cause".to_owned(),
+            (None, other) => other.to_string(),
+        };
+        Problem::internal(message)
+            .retryable(error.is_of_the_disk())
+            .hint("see task_logs and system_diagnostics; check that the disk is not full")
     }
 }

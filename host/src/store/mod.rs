@@ -3,6 +3,7 @@
 //! What is in the tables is the business of the modules above; this one knows only that there are tables.
 
 mod error;
+mod opened;
 mod open;
 mod schema;
 mod writer;
@@ -10,11 +11,13 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadTransaction, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
 
 pub use error::StoreError;
 pub use schema::SCHEMA;
 pub use writer::Haste;
+
+use opened::Opened;
 
 /// The open database. Clones share it; the last one to go waits for the writer to commit what it was handed.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     // Above `database`: fields drop in this order, and the writer must end while the file is still open.
     writer: writer::Writer,
-    database: Arc<Database>,
+    database: Arc<Opened>,
     path: PathBuf,
     warnings: Vec<String>,
 }
@@ -37,7 +40,8 @@ impl Store {
     /// Blocks on the disk; call it before the server serves.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let (database, warnings) = open::open(path, schema::MIGRATIONS)?;
-        let database = Arc::new(database);
+        let again = path.to_owned();
+        let database = Arc::new(Opened::new(database, move || open::once_more(&again)));
         let writer = writer::Writer::start(database.clone())?;
         Ok(Store(Arc::new(Inner { writer, database, path: path.to_owned(), warnings })))
     }
@@ -67,7 +71,8 @@ impl Store {
 
     /// Runs `op` on a snapshot of what is committed, on the caller's thread. For look-ups of microseconds.
     pub fn read<T>(&self, op: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        op(&redb::ReadableDatabase::begin_read(&*self.0.database)?)
+        self.0.database.mend()?;
+        self.0.database.with(|database| op(&database.begin_read()?))
     }
 
     /// As [`Store::read`], on a thread where it may take its time. For anything that visits many records.
@@ -105,6 +110,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod disk;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]

@@ -51,6 +51,13 @@ pub(super) fn open(path: &Path, migrations: &[Migration]) -> Result<(Database, V
     Err(StoreError::Closed)
 }
 
+/// Opens a database that this process had open before. It is as this version left it, and nothing is set aside.
+pub(super) fn once_more(path: &Path) -> Result<Database, StoreError> {
+    let failed = |source: DatabaseError| StoreError::Open { path: path.to_owned(), source: Arc::new(source.into()) };
+    let backend = FileBackend::new(open_private(path)?).map_err(failed)?;
+    Builder::new().set_cache_size(CACHE).create_with_backend(backend).map_err(failed)
+}
+
 enum Outcome {
     Open(Database),
     /// The file is there and ours, but what is in it is no database, or a broken one.

@@ -14,6 +14,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::opened::Opened;
 use crate::failpoint::failpoint;
 
 /// How many operations wait at most before a writer has to wait for a place; also the most that share one transaction.
@@ -39,7 +40,7 @@ pub enum Haste {
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    database: Arc<Database>,
+    database: Arc<Opened>,
     /// Held by whoever commits. A plain mutex: it is locked only where a thread may block on the disk.
     turn: Arc<Mutex<()>>,
     /// The last commit on a caller's thread was over before another thread could have taken up its other tasks.
@@ -61,7 +62,8 @@ trait Op: Send {
 struct Waiting<T, F> {
     haste: Haste,
     op: F,
-    result: Result<T, StoreError>,
+    /// `None` before it has run.
+    result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -75,20 +77,24 @@ where
     }
 
     fn run(&mut self, txn: &WriteTransaction) -> bool {
-        self.result = catch_unwind(AssertUnwindSafe(|| (self.op)(txn))).unwrap_or(Err(StoreError::Panicked));
-        self.result.is_ok()
+        let result = catch_unwind(AssertUnwindSafe(|| (self.op)(txn))).unwrap_or(Err(StoreError::Panicked));
+        self.result.insert(result).is_ok()
     }
 
     fn tell(self: Box<Self>, committed: Result<(), StoreError>) {
         let Waiting { result, reply, .. } = *self;
-        let answer = result.and_then(|value| committed.map(|()| value));
+        let answer = match result {
+            Some(result) => result.and_then(|value| committed.map(|()| value)),
+            // Its transaction could not even begin.
+            None => Err(committed.err().unwrap_or(StoreError::Closed)),
+        };
         // Nobody listens when the caller went away; the operation is done all the same.
         let _ = reply.send(answer);
     }
 }
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>) -> Result<Writer, StoreError> {
+    pub(super) fn start(database: Arc<Opened>) -> Result<Writer, StoreError> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let turn = Arc::new(Mutex::new(()));
         let thread = std::thread::Builder::new()
@@ -107,7 +113,7 @@ impl Writer {
         F: FnMut(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let op: Box<dyn Op> = Box::new(Waiting { haste, op, result: Err(StoreError::Closed), reply });
+        let op: Box<dyn Op> = Box::new(Waiting { haste, op, result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
         if let Some(op) = self.commit_here(queue, op) {
             queue.send(op).await.map_err(|_| StoreError::Closed)?;
@@ -160,7 +166,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Database, turn: &Mutex<()>, mut waiting: mpsc::Receiver<Box<dyn Op>>) {
+fn run(database: &Opened, turn: &Mutex<()>, mut waiting: mpsc::Receiver<Box<dyn Op>>) {
     let mut group = Vec::with_capacity(QUEUE);
     while let Some(first) = waiting.blocking_recv() {
         group.push(first);
@@ -194,12 +200,15 @@ fn join(group: &mut Vec<Box<dyn Op>>, waiting: &mut mpsc::Receiver<Box<dyn Op>>)
 }
 
 /// Commits a group. Each round without success takes at least one failed operation out, so this ends.
-fn commit(database: &Database, group: &mut Vec<Box<dyn Op>>) {
+fn commit(opened: &Opened, group: &mut Vec<Box<dyn Op>>) {
+    let done = opened.mend().and_then(|()| opened.with(|database| commit_in(database, group)));
+    tell_all(group, &done);
+}
+
+/// Leaves those in the group of which the result is to be told.
+fn commit_in(database: &Database, group: &mut Vec<Box<dyn Op>>) -> Result<(), StoreError> {
     while !group.is_empty() {
-        let txn = match begin(database) {
-            Ok(txn) => txn,
-            Err(error) => return tell_all(group, &Err(error)),
-        };
+        let txn = begin(database)?;
         let mut failed = Vec::new();
         let mut good = Vec::with_capacity(group.len());
         for mut op in group.drain(..) {
@@ -210,16 +219,15 @@ fn commit(database: &Database, group: &mut Vec<Box<dyn Op>>) {
             failpoint("commit-next");
             let committed = txn.commit().map_err(StoreError::from);
             failpoint("commit-done");
-            return tell_all(group, &committed);
+            return committed;
         }
         let aborted = txn.abort().map_err(StoreError::from);
         for op in failed {
             op.tell(Err(StoreError::Closed));
         }
-        if aborted.is_err() {
-            return tell_all(group, &aborted);
-        }
+        aborted?;
     }
+    Ok(())
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
