@@ -26,6 +26,9 @@ pub fn block(name: &str, about: &str, lines: &[String]) -> String {
 /// A line as it may be shown: escaped and cut.
 pub fn safe(line: &str) -> String {
     let line = plain(line);
+    if line.len() <= LINE {
+        return line;
+    }
     match line.char_indices().nth(LINE) {
         Some((at, _)) => {
             let (kept, rest) = line.split_at_checked(at).unwrap_or((&line, ""));
@@ -39,7 +42,13 @@ pub fn safe(line: &str) -> String {
 pub fn plain(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line.strip_suffix('\r').unwrap_or(line);
-    while let Some(next) = rest.chars().next() {
+    loop {
+        // Nearly all of a log: what is taken over as it is.
+        let clear = rest.bytes().take_while(|byte| matches!(byte, b' '..=b'~')).count();
+        let (text, special) = rest.split_at_checked(clear).unwrap_or((rest, ""));
+        shown.push_str(text);
+        rest = special;
+        let Some(next) = rest.chars().next() else { return shown };
         if let Some(after) = after_colour(rest) {
             rest = after;
             continue;
@@ -58,7 +67,6 @@ pub fn plain(line: &str) -> String {
             _ => shown.push(next),
         }
     }
-    shown
 }
 
 /// What follows a colour code (ECMA-48, SGR: `ESC [ digits m`) at the beginning of `text`.

@@ -61,6 +61,8 @@ pub struct Status {
 }
 
 const CLIENT: &str = "fail2ban-client";
+/// In the place of a jail: all of them, from fail2ban 1.1 on.
+const ALL: &str = "--all";
 const SECONDS: u64 = 20;
 /// The host runs so many commands at once.
 const AT_ONCE: usize = 32;
@@ -111,7 +113,7 @@ fn get_fail2ban_status(host: &dyn Host, arguments: Arguments) -> Result<Output<S
 }
 
 fn one(host: &dyn Host, answer: &mut Status, name: &str) -> Result<(), Problem> {
-    match ask(host, &answer.alias, Some(name))? {
+    match ask(host, &answer.alias, name)? {
         (Reply::Answered(text), sudo) => {
             answer.sudo = sudo;
             answer.jails.push(parse::jail(name, &text).ok_or_else(|| unreadable(&answer.alias, &text))?);
@@ -135,31 +137,35 @@ fn all(host: &dyn Host, answer: &mut Status) -> Result<(), Problem> {
     let key = format!("seen/{}", answer.alias);
     // A memory that cannot be read or kept costs a round trip and nothing else.
     let seen: Seen = host.kv_json(&key).ok().flatten().unwrap_or_default();
-    let (text, sudo, mut told) = match again(host, &answer.alias, &seen)? {
-        Some((text, told)) => (text, seen.sudo, told),
-        None => match ask(host, &answer.alias, None)? {
-            (Reply::Answered(text), sudo) => (text, sudo, BTreeMap::new()),
-            (other, _) => return Err(unreadable(&answer.alias, &format!("{other:?}"))),
-        },
+    let Found { status: text, sudo, whole, mut told } = match again(host, &answer.alias, &seen)? {
+        Some(found) => found,
+        None => first(host, &answer.alias)?,
     };
     answer.sudo = sudo;
     let names = parse::jails(&text).ok_or_else(|| unreadable(&answer.alias, &text))?;
+    let mut jails = parse::each_jail(&text);
     let (names, odd): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_jail_name(name));
     answer.notes.extend(odd.iter().map(|name| format!("the jail {name:?} has a name that cannot be asked for")));
-    let missing: Vec<&String> = names.iter().filter(|name| !told.contains_key(*name)).collect();
+    let is_missing = |name: &&String| !jails.contains_key(*name) && !told.contains_key(*name);
+    let missing: Vec<&String> = names.iter().filter(is_missing).collect();
     for names in missing.chunks(AT_ONCE) {
         let commands = names.iter().map(|name| status(Some(name), sudo)).collect();
         let finished = host.exec_all(&answer.alias, commands);
         told.extend(names.iter().map(|name| (*name).clone()).zip(finished));
     }
-    for (name, finished) in names.iter().filter_map(|name| Some((name, told.remove(name)?))) {
-        let finished = match finished {
-            Ok(finished) => finished,
-            Err(problem) if problem.code == "COMMAND_TIMEOUT" => {
+    for name in &names {
+        let finished = match (jails.remove(name), told.remove(name)) {
+            (Some(jail), _) => {
+                answer.jails.push(jail);
+                continue;
+            }
+            (None, Some(Ok(finished))) => finished,
+            (None, Some(Err(problem))) if problem.code == "COMMAND_TIMEOUT" => {
                 answer.notes.push(format!("the jail {name} did not answer within {SECONDS} s"));
                 continue;
             }
-            Err(problem) => return Err(problem),
+            (None, Some(Err(problem))) => return Err(problem),
+            (None, None) => continue,
         };
         match parse::jail(name, &finished.stdout_text()).filter(|_| finished.success()) {
             Some(jail) => answer.jails.push(jail),
@@ -167,7 +173,7 @@ fn all(host: &dyn Host, answer: &mut Status) -> Result<(), Problem> {
             None => answer.notes.push(format!("the jail {name} could not be asked: {}", finished.ending())),
         }
     }
-    let now = Seen { sudo, jails: names };
+    let now = Seen { sudo, whole, jails: names };
     if now != seen {
         let _ = host.kv_set_json(&key, &now);
     }
@@ -179,20 +185,34 @@ fn all(host: &dyn Host, answer: &mut Status) -> Result<(), Problem> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     sudo: bool,
+    /// Whether its fail2ban tells all jails at once, as 1.1 does. `None` if nobody knows.
+    #[serde(default)]
+    whole: Option<bool>,
     jails: Vec<String>,
 }
 
 /// Each jail's answer, by its name.
 type Told = BTreeMap<String, Result<Finished, Problem>>;
 
-/// Asks as it went the last time: the list, and the jails that there were. None when that is no way any more.
-fn again(host: &dyn Host, alias: &str, seen: &Seen) -> Result<Option<(String, Told)>, Problem> {
-    let jails: Vec<&String> = seen.jails.iter().filter(|name| is_jail_name(name)).take(AT_ONCE - 1).collect();
-    if jails.is_empty() {
-        return Ok(None);
-    }
-    let list = std::iter::once(status(None, seen.sudo));
-    let commands = list.chain(jails.iter().map(|name| status(Some(name), seen.sudo))).collect();
+/// What a server has told.
+struct Found {
+    /// The list of its jails, with what there is to tell of each or without.
+    status: String,
+    sudo: bool,
+    whole: Option<bool>,
+    told: Told,
+}
+
+/// Asks as it went the last time: for all at once, or for the list and the jails that there were. None when that is no way any
+/// more.
+fn again(host: &dyn Host, alias: &str, seen: &Seen) -> Result<Option<Found>, Problem> {
+    let Seen { sudo, whole: Some(whole), jails } = seen else { return Ok(None) };
+    let (list, jails) = match whole {
+        true => (Some(ALL), Vec::new()),
+        false => (None, jails.iter().filter(|name| is_jail_name(name)).take(AT_ONCE - 1).collect()),
+    };
+    let list = std::iter::once(status(list, *sudo));
+    let commands = list.chain(jails.iter().map(|name| status(Some(name), *sudo))).collect();
     let mut answers = host.exec_all(alias, commands).into_iter();
     let finished = match answers.next() {
         Some(Ok(finished)) => finished,
@@ -201,29 +221,67 @@ fn again(host: &dyn Host, alias: &str, seen: &Seen) -> Result<Option<(String, To
         Some(Err(problem)) => return Err(problem),
         None => return Ok(None),
     };
-    let Reply::Answered(text) = parse::reply(&finished, seen.sudo) else { return Ok(None) };
-    Ok(Some((text, jails.into_iter().cloned().zip(answers).collect())))
+    let Reply::Answered(status) = parse::reply(&finished, *sudo) else { return Ok(None) };
+    if *whole && finished.stdout_truncated {
+        return Ok(None);
+    }
+    let told = jails.into_iter().cloned().zip(answers).collect();
+    Ok(Some(Found { status, sudo: *sudo, whole: Some(*whole), told }))
 }
 
-/// Asks as the login user and as root at once, which costs one round trip whichever is needed. The answer is what was
-/// said, an unknown jail included, and whether it was said to root. Everything else is a problem.
-fn ask(host: &dyn Host, alias: &str, jail: Option<&str>) -> Result<(Reply, bool), Problem> {
-    let answers = host.exec_all(alias, vec![status(jail, false), status(jail, true)]);
-    let Ok([plain, sudo]) = <[_; 2]>::try_from(answers) else {
-        return Err(Problem::new("INTERNAL", "the host did not answer every command"));
+/// Asks a server of which nothing is known: for the list and for all jails at once, as the login user and as root.
+fn first(host: &dyn Host, alias: &str) -> Result<Found, Problem> {
+    let commands = [None, Some(ALL)].iter().flat_map(|jail| [status(*jail, false), status(*jail, true)]).collect();
+    let [plain, root, plain_whole, root_whole] = answers(host, alias, commands)?;
+    let (Reply::Answered(list), sudo) = settle(alias, None, plain, root)? else {
+        return Err(unreadable(alias, "that there is no such jail"));
     };
+    let found = |status, whole| Found { status, sudo, whole, told: Told::new() };
+    let Ok(finished) = (if sudo { root_whole } else { plain_whole }) else { return Ok(found(list, None)) };
+    Ok(match parse::reply(&finished, sudo) {
+        Reply::Answered(_) if finished.stdout_truncated => found(list, Some(false)),
+        Reply::Answered(status) => found(status, Some(true)),
+        // It takes this for a name.
+        Reply::UnknownJail => found(list, Some(false)),
+        _ => found(list, None),
+    })
+}
+
+/// Runs commands at once, which costs one round trip.
+fn answers<const N: usize>(
+    host: &dyn Host,
+    alias: &str,
+    commands: Vec<Command>,
+) -> Result<[Result<Finished, Problem>; N], Problem> {
+    let answers = host.exec_all(alias, commands);
+    <[_; N]>::try_from(answers).map_err(|_| Problem::new("INTERNAL", "the host did not answer every command"))
+}
+
+/// Asks as the login user and as root at once, which costs one round trip whichever is needed.
+fn ask(host: &dyn Host, alias: &str, jail: &str) -> Result<(Reply, bool), Problem> {
+    let [plain, root] = answers(host, alias, vec![status(Some(jail), false), status(Some(jail), true)])?;
+    settle(alias, Some(jail), plain, root)
+}
+
+/// What was said, an unknown jail included, and whether it was said to root. Everything else is a problem.
+fn settle(
+    alias: &str,
+    jail: Option<&str>,
+    plain: Result<Finished, Problem>,
+    root: Result<Finished, Problem>,
+) -> Result<(Reply, bool), Problem> {
     let plain = parse::reply(&plain?, false);
     if matches!(plain, Reply::Answered(_) | Reply::UnknownJail) {
         return Ok((plain, false));
     }
-    let sudo = match sudo {
+    let root = match root {
         Ok(finished) => parse::reply(&finished, true),
         // The operator may withhold sudo; what the login user was told then counts.
         Err(problem) => Reply::Other(problem.message),
     };
-    match (plain, sudo) {
-        (_, sudo @ (Reply::Answered(_) | Reply::UnknownJail)) => Ok((sudo, true)),
-        (plain, sudo) => Err(refusal(alias, jail, plain, sudo)),
+    match (plain, root) {
+        (_, root @ (Reply::Answered(_) | Reply::UnknownJail)) => Ok((root, true)),
+        (plain, root) => Err(refusal(alias, jail, plain, root)),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The layout is a tree drawn with `|`, `-` and a backquote. Lines are found by their label, since versions differ in order and depth.
 
+use std::collections::BTreeMap;
+
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
@@ -73,24 +75,43 @@ pub fn jails(status: &str) -> Option<Vec<String>> {
     Some(list.split([',', ' ', '\t']).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
+/// The jails of which `status --all` tells more than their names, by these.
+pub fn each_jail(status: &str) -> BTreeMap<String, Jail> {
+    let mut jails: Vec<Jail> = Vec::new();
+    for (label, value) in status.lines().filter_map(labelled) {
+        match jails.last_mut() {
+            _ if label == "jail" => jails.push(Jail { name: value.to_owned(), ..Jail::default() }),
+            Some(jail) => jail.learn(&label, value),
+            None => {}
+        }
+    }
+    jails.into_iter().map(|jail| (jail.name.clone(), jail)).collect()
+}
+
 /// One jail from `status JAIL`. None when it is no such answer.
 pub fn jail(name: &str, status: &str) -> Option<Jail> {
     let mut jail = Jail { name: name.to_owned(), ..Jail::default() };
     let mut is_jail = false;
     for (label, value) in status.lines().filter_map(labelled) {
-        match label.as_str() {
-            "status for the jail" => is_jail = true,
-            "currently failed" => jail.currently_failed = value.parse().ok(),
-            "total failed" => jail.total_failed = value.parse().ok(),
-            "currently banned" => jail.currently_banned = value.parse().ok(),
-            "total banned" => jail.total_banned = value.parse().ok(),
-            "banned ip list" | "ip list" => jail.banned = value.split_whitespace().map(str::to_owned).collect(),
-            "file list" => jail.files = files(value),
-            "journal matches" if !value.is_empty() => jail.journal_matches = Some(value.to_owned()),
+        is_jail |= label == "status for the jail";
+        jail.learn(&label, value);
+    }
+    is_jail.then_some(jail)
+}
+
+impl Jail {
+    fn learn(&mut self, label: &str, value: &str) {
+        match label {
+            "currently failed" => self.currently_failed = value.parse().ok(),
+            "total failed" => self.total_failed = value.parse().ok(),
+            "currently banned" => self.currently_banned = value.parse().ok(),
+            "total banned" => self.total_banned = value.parse().ok(),
+            "banned ip list" | "ip list" => self.banned = value.split_whitespace().map(str::to_owned).collect(),
+            "file list" => self.files = files(value),
+            "journal matches" if !value.is_empty() => self.journal_matches = Some(value.to_owned()),
             _ => {}
         }
     }
-    is_jail.then_some(jail)
 }
 
 /// The paths are separated by spaces and are absolute, so a space inside a path is told from one between two.

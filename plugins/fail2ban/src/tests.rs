@@ -26,8 +26,19 @@ fn unknown_jail() -> Finished {
     }
 }
 
+/// A server with fail2ban 1.0: it takes `--all` for a name.
 fn host() -> Mock {
-    Mock::new().server("web", &[])
+    Mock::new()
+        .server("web", &[])
+        .finishes(status(Some(ALL), false), unknown_jail())
+        .finishes(status(Some(ALL), true), unknown_jail())
+}
+
+/// One with 1.1, which answers root only.
+fn newer(whole: &str) -> Mock {
+    let refuse = |host: Mock, jail| host.exits(status(jail, false), 255, NO_PERMISSION);
+    let host = refuse(refuse(Mock::new().server("web", &[]), None), Some(ALL));
+    host.answer(status(None, true), include_str!("../testdata/1.1.0/status.txt")).answer(status(Some(ALL), true), whole)
 }
 
 /// Every jail answers root, and no one else.
@@ -52,16 +63,43 @@ fn refused(host: &Mock, arguments: Value) -> (String, Value) {
 fn from_the_second_call_on_one_round_trip_is_enough() {
     let host = for_root_only();
     let first = call(&host, json!({"alias": "web"})).unwrap();
-    assert_eq!((host.round_trips(), host.commands().len()), (2, 2 + JAILS.len()));
+    assert_eq!((host.round_trips(), host.commands().len()), (2, 4 + JAILS.len()));
     let second = call(&host, json!({"alias": "web"})).unwrap();
-    assert_eq!((host.round_trips(), host.commands().len()), (3, 3 + 2 * JAILS.len()));
+    assert_eq!((host.round_trips(), host.commands().len()), (3, 5 + 2 * JAILS.len()));
     assert_eq!(first, second);
     assert_eq!(host.all_kept().keys().collect::<Vec<_>>(), ["seen/web"]);
 }
 
 #[test]
+fn a_newer_fail2ban_tells_all_jails_at_once() {
+    let host = newer(include_str!("../testdata/1.1.0/status-all.txt"));
+    let first = call(&host, json!({"alias": "web"})).unwrap();
+    assert_eq!((host.round_trips(), host.commands().len()), (1, 4));
+    assert_eq!(
+        first.0,
+        "web: fail2ban runs, 2 jails, 4 banned now\n\
+         sshd: banned 4 now, 4 in total; failed 2 now, 5 in total\n  \
+         banned: 203.0.113.7 192.0.2.1 198.51.100.23 2001:db8::9\n  \
+         reads: /srv/lab/auth.log\n\
+         nginx-http-auth: banned 0 now, 0 in total; failed 0 now, 0 in total\n  \
+         reads: /srv/lab/vhost-error.log"
+    );
+    let second = call(&host, json!({"alias": "web"})).unwrap();
+    assert_eq!((host.round_trips(), host.commands().len(), second), (2, 5, first));
+    // Somebody has gone back to an older version.
+    let older = for_root_only().kept("seen/web", json!({"sudo": true, "whole": true, "jails": ["sshd"]}).to_string());
+    assert_eq!(
+        call(&older, json!({"alias": "web"})).unwrap(),
+        call(&for_root_only(), json!({"alias": "web"})).unwrap()
+    );
+
+    let none = newer(include_str!("../testdata/1.1.0/status-all-no-jails.txt"));
+    assert_eq!(call(&none, json!({"alias": "web"})).unwrap().0, "web: fail2ban runs, 0 jails, 0 banned now");
+}
+
+#[test]
 fn what_has_changed_since_the_last_call_is_told_as_it_is() {
-    let remembered = |sudo: bool, jails: &[&str]| json!({"sudo": sudo, "jails": jails}).to_string();
+    let remembered = |sudo: bool, jails: &[&str]| json!({"sudo": sudo, "whole": false, "jails": jails}).to_string();
     let expected = call(&for_root_only(), json!({"alias": "web"})).unwrap();
     for (sudo, jails) in [
         // One jail is new.

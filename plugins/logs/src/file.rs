@@ -2,12 +2,13 @@
 //!
 //! A script looks at the file and prints it, since what to do depends on what the file is, and that must not cost a second
 //! round trip. Its words are constant; path and numbers reach it as arguments. Root is asked only for what the login user
-//! may not read.
+//! may not read, or could not the last time.
 
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 
 use crate::follow::{self, Asked, Followed};
+use crate::learned::Learned;
 use crate::shown::{self, Lines, TOTAL};
 use crate::{SECONDS, count, ending, is_withheld, refusal, time, wrong};
 
@@ -96,11 +97,20 @@ fn tail_file(host: &dyn Host, arguments: Arguments) -> Result<Output<Tail>, Prob
     if arguments.follow > 0 && is_packed {
         return Err(wrong("follow", format!("{filepath} is packed, so nothing is appended to it: leave out `follow`")));
     }
-    let plain = print(host, &arguments, false)?;
-    let (printed, sudo) = match plain.finished.exit_code {
-        Some(NO_PERMISSION) => (as_root(host, &arguments)?, true),
-        _ => (plain, false),
+    let mut learned = Learned::of(host, alias);
+    let needs_root = format!("root {filepath}");
+    let at_once = if learned.knows(&needs_root) { as_root(host, &arguments)?.ok() } else { None };
+    let (printed, sudo) = match at_once {
+        Some(printed) => (printed, true),
+        None => {
+            let plain = print(host, &arguments, false)?;
+            match plain.finished.exit_code {
+                Some(NO_PERMISSION) => (as_root(host, &arguments)?.map_err(|why| forbidden(&arguments, &why))?, true),
+                _ => (plain, false),
+            }
+        }
     };
+    learned.learn(&needs_root, sudo);
     if !printed.finished.success() {
         return Err(explained(&arguments, &printed.finished));
     }
@@ -121,23 +131,26 @@ fn print(host: &dyn Host, arguments: &Arguments, sudo: bool) -> Result<Followed,
     follow::follow(host, alias, command, asked)
 }
 
-/// The same through sudo. A sudo that is withheld or wants a password is told as what it leads to.
-fn as_root(host: &dyn Host, arguments: &Arguments) -> Result<Followed, Problem> {
-    let Arguments { alias, filepath, .. } = arguments;
-    let why = match print(host, arguments, true) {
-        Ok(printed) => match printed.finished.exit_code {
-            Some(NO_PERMISSION) => "root may not read it either".to_owned(),
+/// The same through sudo; or why that did not help, when sudo is withheld, wants a password or may not read the file either.
+fn as_root(host: &dyn Host, arguments: &Arguments) -> Result<Result<Followed, String>, Problem> {
+    match print(host, arguments, true) {
+        Ok(printed) => Ok(match printed.finished.exit_code {
+            Some(NO_PERMISSION) => Err("root may not read it either".to_owned()),
             // The script's own words: sudo let it run.
-            Some(0 | MISSING..=NO_TIMEOUT) => return Ok(printed),
-            _ => ending(&printed.finished),
-        },
-        Err(problem) if is_withheld(&problem) => problem.message,
-        Err(problem) => return Err(problem),
-    };
+            Some(0 | MISSING..=NO_TIMEOUT) => Ok(printed),
+            _ => Err(ending(&printed.finished)),
+        }),
+        Err(problem) if is_withheld(&problem) => Ok(Err(problem.message)),
+        Err(problem) => Err(problem),
+    }
+}
+
+fn forbidden(arguments: &Arguments, why: &str) -> Problem {
+    let Arguments { alias, filepath, .. } = arguments;
     let message =
         format!("the login user of {alias} may not read {filepath}, and sudo without a password did not help: {why}");
-    Err(refusal(alias, "no_permission", message)
-        .hint("Log in as a user who may (group `adm` on Debian), or allow sudo without a password."))
+    refusal(alias, "no_permission", message)
+        .hint("Log in as a user who may (group `adm` on Debian), or allow sudo without a password.")
 }
 
 /// Why the script stopped.

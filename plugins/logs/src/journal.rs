@@ -1,13 +1,14 @@
 //! `get_journal_logs`: entries of the systemd journal with their unit, priority and time.
 //!
 //! The newest come first over the wire, because the host keeps the beginning of an output, and are turned round here. Root is
-//! asked where the login user sees no journal, or only its own entries.
+//! asked where the login user sees no journal, or only its own entries; where that was so the last time, root is asked first.
 
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
 use orchestrator_sdk::serde_json::{self, Map, Value};
 
 use crate::follow::{self, Asked, Followed};
+use crate::learned::Learned;
 use crate::shown::{self, TOTAL};
 use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, time, wrong};
 
@@ -17,6 +18,9 @@ const QUERY: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--
 const FOLLOW: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--follow"];
 /// All else of an entry is left out on the server, by systemd 236 and later.
 const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_COMM,_PID";
+/// What is kept of a server: the login user sees not enough of its journal, and its systemd has no `--output-fields`.
+const NEEDS_ROOT: &str = "root journal";
+const NO_FIELDS: &str = "journal without fields";
 /// Entries that are searched for `grep`.
 const SEARCHED: u32 = 2_000;
 /// Of a message with many lines, those after so many bytes are only counted.
@@ -193,8 +197,8 @@ struct Found {
 /// Prints entries for as long as they are followed, in the way in which some were found before.
 fn followed(host: &dyn Host, arguments: &Arguments, fields: bool, sudo: bool) -> Result<Followed, Problem> {
     let says = |line: &str| {
-        let fields = serde_json::from_str::<Map<String, Value>>(line).ok()?;
-        entry(&fields).lines().next()
+        let fields = serde_json::from_str::<Fields>(line).ok()?;
+        Entry::from(fields).lines().next()
     };
     let asked = Asked { seconds: arguments.follow, preamble: 0, grep: arguments.grep.as_deref(), says };
     let followed = follow::follow(host, &arguments.alias, following(arguments, fields, sudo), asked)?;
@@ -202,10 +206,29 @@ fn followed(host: &dyn Host, arguments: &Arguments, fields: bool, sudo: bool) ->
 }
 
 fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Result<Found, Problem> {
+    let mut learned = Learned::of(host, &arguments.alias);
+    let fields = !learned.knows(NO_FIELDS);
+    if learned.knows(NEEDS_ROOT)
+        && let Ok(root) = as_root(host, arguments, fields)?
+    {
+        return Ok(Found { finished: noted(root, notes), sudo: true, fields });
+    }
+    let found = ask_as_it_comes(host, arguments, notes, fields)?;
+    learned.learn(NO_FIELDS, !found.fields);
+    learned.learn(NEEDS_ROOT, found.sudo);
+    Ok(found)
+}
+
+/// Asks as the login user, and root only where that is not enough.
+fn ask_as_it_comes(
+    host: &dyn Host,
+    arguments: &Arguments,
+    notes: &mut Vec<String>,
+    mut fields: bool,
+) -> Result<Found, Problem> {
     let alias = &arguments.alias;
-    let mut fields = true;
     let mut plain = host.exec(alias, command(arguments, fields, false))?;
-    if plain.stderr_text().contains("--output-fields") {
+    if fields && plain.stderr_text().contains("--output-fields") {
         // systemd before 236 has no such option.
         fields = false;
         plain = host.exec(alias, command(arguments, fields, false))?;
@@ -219,11 +242,9 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
             false => Err(explained(arguments, &plain)),
         };
     }
-    let why = match host.exec(alias, command(arguments, fields, true)) {
-        Ok(root) if root.success() => return Ok(Found { finished: noted(root, notes), sudo: true, fields }),
-        Ok(root) => ending(&root),
-        Err(problem) if is_withheld(&problem) => problem.message,
-        Err(problem) => return Err(problem),
+    let why = match as_root(host, arguments, fields)? {
+        Ok(root) => return Ok(Found { finished: noted(root, notes), sudo: true, fields }),
+        Err(why) => why,
     };
     if plain.success() && !is_forbidden {
         notes
@@ -234,6 +255,16 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
         format!("the login user of {alias} may not read the journal, and sudo without a password did not help: {why}");
     Err(refusal(alias, "no_permission", message)
         .hint("Put the user into the group `systemd-journal`, or allow sudo without a password."))
+}
+
+/// What root is told, or why it could not be asked.
+fn as_root(host: &dyn Host, arguments: &Arguments, fields: bool) -> Result<Result<Finished, String>, Problem> {
+    match host.exec(&arguments.alias, command(arguments, fields, true)) {
+        Ok(root) if root.success() => Ok(Ok(root)),
+        Ok(root) => Ok(Err(ending(&root))),
+        Err(problem) if is_withheld(&problem) => Ok(Err(problem.message)),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// What journalctl says beside the entries.
@@ -261,29 +292,50 @@ fn explained(arguments: &Arguments, finished: &Finished) -> Problem {
 
 /// The entries, in the order in which they were printed. A last one that was cut is left out.
 fn read(text: &str) -> Vec<Entry> {
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok())
-        .map(|fields| entry(&fields))
-        .collect()
+    text.lines().filter_map(|line| serde_json::from_str::<Fields>(line).ok()).map(Entry::from).collect()
 }
 
-fn entry(fields: &Map<String, Value>) -> Entry {
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).map(shown::safe);
-    let number = |name: &str| fields.get(name).and_then(Value::as_str).and_then(|value| value.parse::<u64>().ok());
-    let time = number("__REALTIME_TIMESTAMP").and_then(|micros| {
-        let millis = u32::try_from(micros / 1000 % 1000).ok()?;
-        Some(time::iso(i64::try_from(micros / 1_000_000).ok()?, Some(millis)))
-    });
-    let priority = number("PRIORITY").and_then(|number| PRIORITIES.get(usize::try_from(number).ok()?).copied());
-    let message = fields.get("MESSAGE").map(message).unwrap_or_default();
-    Entry {
-        time,
-        // What systemd says about a unit names it in UNIT; the unit of systemd itself would tell nothing.
-        unit: text("UNIT").or_else(|| text("_SYSTEMD_UNIT")),
-        identifier: text("SYSLOG_IDENTIFIER").or_else(|| text("_COMM")),
-        priority,
-        pid: number("_PID").and_then(|pid| u32::try_from(pid).ok()),
-        message: bounded(&message),
+/// What is read of an entry. Any field can come as text, as bytes, or more than once.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    micros: Value,
+    #[serde(rename = "PRIORITY")]
+    priority: Value,
+    #[serde(rename = "UNIT")]
+    unit: Value,
+    #[serde(rename = "_SYSTEMD_UNIT")]
+    own_unit: Value,
+    #[serde(rename = "SYSLOG_IDENTIFIER")]
+    identifier: Value,
+    #[serde(rename = "_COMM")]
+    program: Value,
+    #[serde(rename = "_PID")]
+    pid: Value,
+    #[serde(rename = "MESSAGE")]
+    message: Value,
+}
+
+impl From<Fields> for Entry {
+    fn from(fields: Fields) -> Entry {
+        let text = |value: &Value| value.as_str().map(shown::safe);
+        let number = |value: &Value| value.as_str().and_then(|value| value.parse::<u64>().ok());
+        let time = number(&fields.micros).and_then(|micros| {
+            let millis = u32::try_from(micros / 1000 % 1000).ok()?;
+            Some(time::iso(i64::try_from(micros / 1_000_000).ok()?, Some(millis)))
+        });
+        let priority =
+            number(&fields.priority).and_then(|number| PRIORITIES.get(usize::try_from(number).ok()?).copied());
+        Entry {
+            time,
+            // What systemd says about a unit names it in UNIT; the unit of systemd itself would tell nothing.
+            unit: text(&fields.unit).or_else(|| text(&fields.own_unit)),
+            identifier: text(&fields.identifier).or_else(|| text(&fields.program)),
+            priority,
+            pid: number(&fields.pid).and_then(|pid| u32::try_from(pid).ok()),
+            message: bounded(&message(fields.message)),
+        }
     }
 }
 
@@ -306,15 +358,15 @@ fn bounded(message: &str) -> String {
 }
 
 /// A string, or its bytes where they are no printable UTF-8, or a list of either where the field was given more than once.
-fn message(value: &Value) -> String {
+fn message(value: Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text,
         Value::Array(parts) => {
             let bytes: Option<Vec<u8>> =
                 parts.iter().map(|part| part.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect();
             match bytes {
                 Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                None => parts.iter().map(message).collect::<Vec<_>>().join("\n"),
+                None => parts.into_iter().map(message).collect::<Vec<_>>().join("\n"),
             }
         }
         _ => String::new(),

@@ -8,6 +8,7 @@ mod docker;
 mod file;
 mod follow;
 mod journal;
+mod learned;
 mod pm2;
 mod shown;
 mod time;

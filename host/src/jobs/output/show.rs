@@ -18,9 +18,7 @@ const LINE_SEARCH: usize = 400;
 pub fn clean(bytes: &[u8]) -> String {
     let mut cleaner = Cleaner { text: String::with_capacity(bytes.len()), state: State::Text };
     for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            cleaner.push(char);
-        }
+        cleaner.push_all(chunk.valid());
         if !chunk.invalid().is_empty() {
             cleaner.push(char::REPLACEMENT_CHARACTER);
         }
@@ -54,6 +52,22 @@ struct Cleaner {
 }
 
 impl Cleaner {
+    fn push_all(&mut self, mut text: &str) {
+        loop {
+            if let State::Text = self.state {
+                // Nearly all of an output: what is taken over as it is.
+                let clear = text.bytes().take_while(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')).count();
+                let (clear, rest) = text.split_at_checked(clear).unwrap_or((text, ""));
+                self.text.push_str(clear);
+                text = rest;
+            }
+            let mut chars = text.chars();
+            let Some(char) = chars.next() else { return };
+            self.push(char);
+            text = chars.as_str();
+        }
+    }
+
     fn push(&mut self, char: char) {
         self.state = match (self.state, char) {
             (State::Return, '\n') => {

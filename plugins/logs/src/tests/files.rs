@@ -157,6 +157,16 @@ fn root_is_asked_only_for_what_the_login_user_may_not_read() {
     assert_eq!((&data["sudo"], &data["lines"]), (&json!(true), &json!(["one"])));
     assert_eq!(data["modified"], "2026-11-22T22:00:06Z");
     assert_eq!(by_root.round_trips(), 2);
+    // The second time root is asked at once, and another file is not taken for this one.
+    call(&by_root, "tail_file", arguments()).unwrap();
+    assert_eq!(by_root.round_trips(), 3);
+    assert_eq!(by_root.all_kept()["learned/web"], br#"["root /f"]"#);
+    let known = |host: Mock| host.kept("learned/web", r#"["root /f"]"#);
+    let open_now = known(host().exits(command("/f", true), 1, "sudo: a password is required\n"))
+        .answer(command("/f", false), "4 1795384806 -\none\n");
+    let (_, data) = call(&open_now, "tail_file", arguments()).unwrap();
+    assert_eq!((&data["sudo"], open_now.round_trips()), (&json!(false), 2));
+    assert_eq!(open_now.all_kept()["learned/web"], b"[]");
 
     let start = "the login user of web may not read /f, and sudo without a password did not help: ";
     let check = |host: Mock, why: &str| {

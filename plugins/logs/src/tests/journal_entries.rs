@@ -58,6 +58,22 @@ fn entries_are_told_oldest_first() {
 }
 
 #[test]
+fn entries_of_other_distributions_are_read() {
+    let told = |output: &str| {
+        let (text, _) = call(&host().answer(query(), output), "get_journal_logs", json!({"alias": "web"})).unwrap();
+        text.lines().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(
+        told(include_str!("../../testdata/elsewhere/journal-ubuntu-22.04.json")),
+        "2023-08-02T12:53:22.797Z info aliyun.service aliyun-service[13044]: Agent check point"
+    );
+    assert_eq!(
+        told(include_str!("../../testdata/elsewhere/journal-rhel-7.json")),
+        "2020-04-09T11:17:13.018Z info user-0.slice systemd[1]: Removed slice User Slice of root."
+    );
+}
+
+#[test]
 fn what_is_asked_for_becomes_options_with_their_values() {
     let asked = json!({"unit": "nginx*", "priority": "err", "since": "1 hour ago", "lines": 40});
     assert_eq!(
@@ -123,6 +139,28 @@ fn root_is_asked_where_the_login_user_sees_too_little() {
     let (message, reason) = refused(&host().exits(query(), 1, forbidden), "get_journal_logs", json!({"alias": "web"}));
     assert_eq!(reason, "no_permission");
     assert!(message.ends_with("exited with 1: sudo: a password is required"), "{message}");
+}
+
+#[test]
+fn what_a_server_has_taught_costs_a_round_trip_once() {
+    let hint = "Hint: You are currently not seeing messages from other users and the system.\n";
+    let newer = host().exits(query(), 0, hint).answer(command(json!({}), true, true), all());
+    let older = host()
+        .exits(query(), 1, "journalctl: unrecognized option '--output-fields=MESSAGE'\n")
+        .answer(command(json!({}), false, false), all());
+    for host in [newer, older] {
+        let first = call(&host, "get_journal_logs", json!({"alias": "web"})).unwrap();
+        assert_eq!(host.round_trips(), 2);
+        assert_eq!(call(&host, "get_journal_logs", json!({"alias": "web"})).unwrap(), first);
+        assert_eq!(host.round_trips(), 3);
+    }
+    // Sudo was taken away, and the user given the journal.
+    let known = |host: Mock| host.kept("learned/web", json!(["root journal"]).to_string());
+    let host = known(journal().exits(command(json!({}), true, true), 1, "sudo: a password is required\n"));
+    let (_, data) = call(&host, "get_journal_logs", json!({"alias": "web"})).unwrap();
+    assert_eq!((&data["sudo"], host.round_trips()), (&json!(false), 2));
+    call(&host, "get_journal_logs", json!({"alias": "web"})).unwrap();
+    assert_eq!(host.round_trips(), 3);
 }
 
 #[test]
