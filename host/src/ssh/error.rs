@@ -110,6 +110,23 @@ impl fmt::Display for Stop {
     }
 }
 
+/// How the end of a command escaped us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Connection,
+    /// The connection is fine.
+    Status,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Loss::Connection => "the connection was lost while the command ran",
+            Loss::Status => "the server closed the command's channel and did not say how the command ended",
+        })
+    }
+}
+
 /// Why something did not work on a server. Cloned to every call that waited for the same connection; never holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SshError {
@@ -166,8 +183,8 @@ pub enum SshError {
     PoolClosed { at: Arc<Endpoint> },
     #[error("{at}: the server refused to {what}")]
     RequestRefused { at: Arc<Endpoint>, what: &'static str },
-    #[error("{at}: the connection was lost while the command ran; it may still be running")]
-    CommandLost { at: Arc<Endpoint> },
+    #[error("{at}: {loss}; it may still be running")]
+    CommandLost { at: Arc<Endpoint>, loss: Loss },
     #[error("{at}: the command did not end within {:.1} s; {stop}", .after.as_secs_f64())]
     CommandTimeout { at: Arc<Endpoint>, after: Duration, stop: Stop },
     #[error("{at}: the command was cancelled; {stop}")]
@@ -308,7 +325,7 @@ impl SshError {
             | SshError::ChannelRefused { at, .. }
             | SshError::PoolClosed { at }
             | SshError::RequestRefused { at, .. }
-            | SshError::CommandLost { at }
+            | SshError::CommandLost { at, .. }
             | SshError::CommandTimeout { at, .. }
             | SshError::CommandCancelled { at, .. }
             | SshError::Sink { at, .. }
@@ -335,7 +352,8 @@ impl SshError {
             SshError::Timeout { .. } => Some("ETIMEDOUT".to_owned()),
             SshError::HostKeyRevoked { .. } => Some("REVOKED".to_owned()),
             SshError::Login { attempts, .. } => attempts.first().map(|attempt| attempt.reason().to_owned()),
-            SshError::CommandLost { .. } => Some("CONNECTION_LOST".to_owned()),
+            SshError::CommandLost { loss: Loss::Connection, .. } => Some("CONNECTION_LOST".to_owned()),
+            SshError::CommandLost { loss: Loss::Status, .. } => Some("NO_EXIT_STATUS".to_owned()),
             SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
                 source.reason()
             }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::bounds::{Bounds, until};
-use super::error::{Endpoint, SshError, Step, Stop};
+use super::error::{Endpoint, Loss, SshError, Step, Stop};
 use super::lease::Lease;
 use super::pool::Next;
 use super::quota::{Lines, Quota, Reached, Stopped};
@@ -102,7 +102,7 @@ pub async fn exec<S: OutputSink>(
     lease.mark_running(true);
     let (session, next) = (lease.session(), lease.next());
     let (Some(session), Some(next), Some((read, write))) = (session, next, lease.halves()) else {
-        return Err(SshError::CommandLost { at });
+        return Err(SshError::CommandLost { at, loss: Loss::Connection });
     };
     let mut command = Command {
         at,
@@ -126,7 +126,7 @@ pub async fn exec<S: OutputSink>(
     }
     lease.mark_running(!ended);
     match result {
-        Err(SshError::CommandLost { at }) if unsent => {
+        Err(SshError::CommandLost { at, .. }) if unsent => {
             Err(SshError::Lost { at, step: Step::Channel, cause: Arc::new(russh::Error::Disconnect) })
         }
         result => result,
@@ -207,7 +207,10 @@ impl Command<'_> {
                 let stop = self.stop(write).await;
                 Ok(self.exit(false, Some(Stopped { reached, stop })))
             }
-            End::Closed | End::LeftOpen => Err(SshError::CommandLost { at: self.at.clone() }),
+            End::Closed | End::LeftOpen => {
+                let loss = if self.status.closed { Loss::Status } else { Loss::Connection };
+                Err(SshError::CommandLost { at: self.at.clone(), loss })
+            }
             End::Refused(what) => Err(SshError::RequestRefused { at: self.at.clone(), what }),
             End::Timeout => {
                 let after = self.started.elapsed();

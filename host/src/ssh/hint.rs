@@ -3,7 +3,7 @@
 use std::io;
 
 use super::auth::Attempt;
-use super::error::{Endpoint, SshError, Step};
+use super::error::{Endpoint, Loss, SshError, Step};
 
 impl SshError {
     /// What to do next.
@@ -67,7 +67,8 @@ impl SshError {
             SshError::Timeout { .. } => "The server answers too slowly: check its load, then try again.".to_owned(),
             SshError::ChannelRefused { .. } => "Check MaxSessions and the login user's restrictions in the server's sshd_config.".to_owned(),
             SshError::RequestRefused { .. } => "Check the login user's restrictions (ForceCommand, PermitTTY) on the server.".to_owned(),
-            SshError::CommandLost { .. } => "Look on the server whether the command still runs before running it again.".to_owned(),
+            SshError::CommandLost { loss: Loss::Status, .. } => "Look on the server what came of the command before running it again. dropbear loses the exit status of commands that run at the same time.".to_owned(),
+            SshError::CommandLost { loss: Loss::Connection, .. } => "Look on the server whether the command still runs before running it again.".to_owned(),
             SshError::CommandTimeout { stop, .. } | SshError::CommandCancelled { stop, .. } if !stop.confirmed => {
                 "Look on the server whether the command still runs before running it again.".to_owned()
             }

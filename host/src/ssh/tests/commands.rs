@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::fake::{Manners, start};
 use super::*;
 use crate::error::Code;
+use crate::ssh::error::Loss;
 
 #[tokio::test]
 async fn output_and_exit_status_arrive() {
@@ -37,9 +38,10 @@ async fn standard_input_is_passed_while_output_is_read() {
 async fn a_connection_that_breaks_under_a_command_is_never_retried() {
     let fake = start(Manners::default()).await;
     let pool = Pool::new(settings(5, 1), no_known_hosts());
-    for line in ["cut", "no-status"] {
+    for (line, what) in [("cut", Loss::Connection), ("no-status", Loss::Status)] {
         let error = run(&pool, &fake.target, line).await.err().unwrap();
-        assert!(matches!(error, SshError::CommandLost { .. }) && !error.is_retryable(), "{error}");
+        assert!(matches!(error, SshError::CommandLost { loss, .. } if loss == what), "{error}");
+        assert!(!error.is_retryable());
         assert!(error.to_string().contains("it may still be running"), "{error}");
         assert_eq!(Problem::from(error).code, Code::ConnectionFailed);
     }
