@@ -3,6 +3,7 @@
 //!
 //! One job holds the only place at work, so that everything behind it waits and the figures are the queue's alone.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -59,8 +60,10 @@ pub async fn measure() -> Result<Vec<Figure>> {
 async fn history(place: &Place) -> Result<Vec<Figure>> {
     let empty = Place::new()?;
     let recovering = Instant::now();
-    start(place).await?.close().await?;
+    let program = start(place).await?;
     let recovered = recovering.elapsed().as_secs_f64();
+    at_rest(&place.data().join("orchestrator.redb")).await?;
+    program.close().await?;
     start(&empty).await?.close().await?;
     let (mut long, mut none, mut newest) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..STARTS {
@@ -83,6 +86,17 @@ async fn history(place: &Place) -> Result<Vec<Figure>> {
             .note(format!("{long:.1} ms and {none:.1} ms; the first start after the kill took {recovered:.1} s")),
         Figure::new("the newest 20 of 100,000 jobs", spread(&newest).median, "ms").note(format!("median of {STARTS}")),
     ])
+}
+
+/// Waits until nothing is written to a file any more: what a start has found unended is recorded beside the work.
+async fn at_rest(file: &Path) -> Result<()> {
+    for _ in 0..120 {
+        if std::fs::metadata(file)?.modified()?.elapsed().unwrap_or_default() > Duration::from_secs(1) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    anyhow::bail!("{} is still written to after a minute", file.display())
 }
 
 async fn start(place: &Place) -> Result<Client> {
