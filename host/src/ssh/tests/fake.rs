@@ -1,12 +1,13 @@
 //! An SSH server in this process that does what the command says: stall, lie, refuse, break off.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use russh::keys::{Algorithm, HashAlg, PrivateKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Response, Session};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Preferred, Sig, cipher};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
@@ -28,6 +29,8 @@ pub struct Manners {
     pub question: Option<&'static str>,
     /// Wants both: first a key, then the password.
     pub two_factors: bool,
+    /// Encrypts nothing, so that somebody between can change what is said.
+    pub clear: bool,
 }
 
 /// What was seen.
@@ -63,6 +66,10 @@ pub async fn start(manners: Manners) -> Fake {
         methods: MethodSet::from(methods),
         auth_rejection_time: std::time::Duration::from_millis(1),
         nodelay: true,
+        preferred: match manners.clear {
+            true => Preferred { cipher: Cow::Borrowed(&[cipher::NONE]), ..Preferred::DEFAULT },
+            false => Preferred::DEFAULT,
+        },
         ..Config::default()
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -256,6 +263,20 @@ impl Handler for Peer {
                     let _ = handle.exit_status_request(channel, 0).await;
                     let _ = handle.eof(channel).await;
                     handle.close(channel).await
+                });
+            }
+            // So many mebibytes.
+            "flood" => {
+                let (handle, blocks) = (session.handle(), rest.parse::<u32>().unwrap() * 32);
+                tokio::spawn(async move {
+                    for _ in 0..blocks {
+                        if handle.data(channel, vec![b'x'; 32 << 10]).await.is_err() {
+                            return;
+                        }
+                    }
+                    let _ = handle.exit_status_request(channel, 0).await;
+                    let _ = handle.eof(channel).await;
+                    let _ = handle.close(channel).await;
                 });
             }
             // Breaks the connection in the middle of the output.

@@ -6,6 +6,7 @@ mod fake;
 mod logins;
 mod openssh;
 mod pooling;
+mod windows;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,7 +72,7 @@ async fn run(pool: &Pool, target: &Target, line: &str) -> Result<(Exit, Kept), S
 }
 
 /// Waits until the condition holds; a test that never gets there fails by the time limit, not by a guess.
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
