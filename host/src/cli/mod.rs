@@ -8,6 +8,7 @@ mod caller;
 mod report;
 mod program;
 mod memory;
+mod files;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::memory;
+use super::{files, memory};
 use crate::audit::Audit;
 use crate::capability::{Http, Servers};
 use crate::config::{Proxy, Settings};
@@ -39,6 +39,7 @@ pub struct Program {
 impl Program {
     /// Builds everything on the data directory, which no other process may have open.
     pub async fn build(settings: Arc<Settings>, logs: Logs) -> Result<Program> {
+        files::allow_many();
         let at = |name: &str| settings.data_dir.join(name);
         let store = Store::open(&at("orchestrator.redb"))?;
         let vault = Vault::new(store.clone(), &settings.data_dir, settings.master_key.as_deref());
