@@ -16,8 +16,18 @@ pub struct Place {
 impl Place {
     /// An empty home and no data directory yet: making it is the program's work.
     pub fn new() -> Result<Place> {
-        let root = tempfile::Builder::new().prefix("orchestrator-").tempdir().context("making a temporary home")?;
-        let place = Place { root };
+        Place::below(&std::env::temp_dir())
+    }
+
+    /// The same in memory instead of on a disk. `None`: this system has no place for that.
+    pub fn in_memory() -> Result<Option<Place>> {
+        let memory = Path::new("/dev/shm");
+        memory.is_dir().then(|| Place::below(memory)).transpose()
+    }
+
+    fn below(folder: &Path) -> Result<Place> {
+        let root = tempfile::Builder::new().prefix("orchestrator-").tempdir_in(folder);
+        let place = Place { root: root.context("making a temporary home")? };
         fs::create_dir_all(place.ssh_dir())?;
         fs::set_permissions(place.ssh_dir(), fs::Permissions::from_mode(0o700))?;
         Ok(place)

@@ -72,33 +72,60 @@ pub async fn measure_far() -> Result<Vec<Figure>> {
 
 pub async fn measure() -> Result<Vec<Figure>> {
     let sshd = Sshd::start().await?;
-    let place = Place::new()?;
-    let program = Launch::new(&place).start().await?;
-    add(&program, &sshd, sshd.port()).await?;
-    compiled(&program, "box").await?;
+    let (program, place) = started(&sshd, Place::new()?).await?;
+    // What is left without a disk is the program's own.
+    let diskless = match Place::in_memory()? {
+        Some(memory) => Some(started(&sshd, memory).await?),
+        None => None,
+    };
     let bare = connect(&sshd, sshd.address).await?;
-    let (mut through, mut direct) = (Vec::new(), Vec::new());
+    let (mut through, mut alone, mut direct) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
-        let one = time_program(&program).await?;
-        let other = time_bare(&bare).await?;
+        let times = (time_program(&program).await?, time_bare(&bare).await?);
+        let without = match &diskless {
+            Some((diskless, _)) => Some(time_program(diskless).await?),
+            None => None,
+        };
         if round >= WARM_UP {
-            through.push(one);
-            direct.push(other);
+            through.push(times.0);
+            direct.push(times.1);
+            alone.extend(without);
         }
     }
     program.close().await?;
+    let syncs = spread(&time_commits(&place.data(), Duration::from_secs_f64(spread(&direct).median / 1000.0))?).median;
     let (through, direct) = (spread(&through), spread(&direct));
-    let syncs = spread(&time_commits(&place.data(), Duration::from_secs_f64(direct.median / 1000.0))?);
-    Ok(vec![
+    let mut figures = vec![
         Figure::new("warm task_exec", through.median, "ms")
             .note(format!("median of {ROUNDS}, p95 {:.2} ms", through.p95)),
         Figure::new("the same over a bare channel", direct.median, "ms").note(format!("p95 {:.2} ms", direct.p95)),
         Figure::new("what the program adds", through.median - direct.median, "ms")
             .target(1.0)
             .note(format!("{:.2} times the bare channel", through.median / direct.median)),
-        Figure::new("of which this disk syncs two commits", syncs.median, "ms")
-            .note(format!("twice {PAGES} pages and fdatasync, p95 {:.2} ms", syncs.p95)),
-    ])
+        Figure::new("of which this disk syncs two commits", syncs, "ms")
+            .note(format!("twice {PAGES} pages and fdatasync, {:.2} times the bare channel", syncs / direct.median)),
+    ];
+    if let Some((diskless, _place)) = diskless {
+        diskless.close().await?;
+        let alone = spread(&alone).median;
+        figures.extend([
+            Figure::new("the same without a disk, by a bare channel", alone / direct.median, "of its time")
+                .target(1.15)
+                .note(format!("{alone:.2} ms with the data directory in memory")),
+            Figure::new("what the disk adds, by the two syncs", (through.median - alone) / syncs, "of their time")
+                .target(1.0)
+                .note(format!("{:.2} ms", through.median - alone)),
+        ]);
+    }
+    Ok(figures)
+}
+
+/// A program that knows the sshd as `box` and has all its plugins compiled.
+pub(super) async fn started(sshd: &Sshd, place: Place) -> Result<(Client, Place)> {
+    let program = Launch::new(&place).start().await?;
+    add(&program, sshd, sshd.port()).await?;
+    compiled(&program, "box").await?;
+    Ok((program, place))
 }
 
 /// What the disk alone takes for the two commits of a job: as many pages, as scattered, as the database writes. A command's

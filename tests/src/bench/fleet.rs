@@ -15,9 +15,9 @@ use crate::embedded::{Accounts, Embedded, Faults};
 use crate::place::Place;
 use crate::sshd::Sshd;
 
-use super::exec::{add, connect, time_bare};
+use super::exec::{connect, started, time_bare};
 use super::size::{peak_mb, reset_peak};
-use super::{Figure, compiled, spread};
+use super::{Figure, spread};
 
 /// Callers that each have one command under way.
 const CALLERS: usize = 64;
@@ -41,18 +41,10 @@ pub async fn measure() -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-async fn started(sshd: &Sshd) -> Result<(Client, Place)> {
-    let place = Place::new()?;
-    let program = Launch::new(&place).start().await?;
-    add(&program, sshd, sshd.port()).await?;
-    compiled(&program, "box").await?;
-    Ok((program, place))
-}
-
 /// In turns, the best of each: noise only ever adds.
 async fn in_flight() -> Result<Vec<Figure>> {
     let sshd = Sshd::start().await?;
-    let (program, _place) = started(&sshd).await?;
+    let (program, _place) = started(&sshd, Place::new()?).await?;
     let mut sessions = Vec::new();
     for _ in 0..CONNECTIONS {
         sessions.push((connect(&sshd, sshd.address).await?, Semaphore::new(CHANNELS)));
@@ -98,7 +90,7 @@ fn call(alias: &str, cmd: &str) -> Value {
 /// Connecting, logging in and the first command; each time to an alias that was never used.
 async fn cold() -> Result<Vec<Figure>> {
     let sshd = Sshd::start().await?;
-    let (program, _place) = started(&sshd).await?;
+    let (program, _place) = started(&sshd, Place::new()?).await?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..COLD_ROUNDS {
         let alias = format!("cold{round}");
@@ -163,7 +155,7 @@ async fn fleet() -> Result<Vec<Figure>> {
 /// A large output, returned in full on request.
 async fn output() -> Result<Figure> {
     let sshd = Sshd::start().await?;
-    let (program, _place) = started(&sshd).await?;
+    let (program, _place) = started(&sshd, Place::new()?).await?;
     let before = reset_peak(program.pid())?;
     let cmd = format!("yes 0123456789abcdef | head -c {OUTPUT}");
     let arguments = json!({"alias": "box", "cmd": cmd, "timeout": 120});
