@@ -23,6 +23,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::compiler()?;
+    components(arguments.guests)?;
     bundle()?;
     if arguments.guests {
         guests()?;
@@ -36,25 +37,36 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.release {
         command.arg("--release");
+    } else {
+        // The tests' dependencies have one feature more.
+        command.args(["--features", "orchestrator-tests/test-util"]);
     }
     process::run(&mut command)?;
     say(&format!("built {}", binary("mcp-orchestrator", arguments.release).display()));
     Ok(())
 }
 
-/// Writes `target/bundle/NAME.wasm` and beside each the plugin's description as `NAME.json`, which the program embeds.
-fn bundle() -> Result<()> {
-    let plugins = plugins::bundled()?;
+/// Compiles the plugins, and the guests of the tests if they are wanted.
+fn components(guests: bool) -> Result<()> {
     let mut command = wasm::compiler()?.build();
     command.args(["--profile", "component", "--target-dir"]).arg(wasm::target_dir());
-    for plugin in plugins {
+    for plugin in plugins::bundled()? {
         command.args(["-p", plugin.package]);
     }
-    process::run(&mut command)?;
+    if guests {
+        // In the same run: asked for guests alone, cargo compiles every library for link-time optimization only, the standard
+        // library among them. Plugins, which are libraries too, need them as objects, and both can use those.
+        command.args(["-p", "orchestrator-guests", "--lib", "--examples"]);
+    }
+    process::run(&mut command)
+}
+
+/// Writes `target/bundle/NAME.wasm` and beside each the plugin's description as `NAME.json`, which the program embeds.
+fn bundle() -> Result<()> {
     // The program looks for it in the target directory that it is built in.
     let folder = target_dir().join("bundle");
     let mut kept = Vec::new();
-    for plugin in plugins {
+    for plugin in plugins::bundled()? {
         let info = (plugin.describe)();
         if info.name != plugin.folder {
             bail!("the plugin in plugins/{} calls itself {:?}: both must be the same", plugin.folder, info.name);
@@ -80,9 +92,6 @@ fn bundle() -> Result<()> {
 
 /// Writes `target/guests/NAME.wasm` for each example of `tests/guests`.
 fn guests() -> Result<()> {
-    let mut command = wasm::compiler()?.build();
-    command.args(["--profile", "component", "-p", "orchestrator-guests", "--examples", "--target-dir"]);
-    process::run(command.arg(wasm::target_dir()))?;
     let built = wasm::target_dir().join(wasm::TARGET).join("component/examples");
     for name in guest_names()? {
         let component = read(&built.join(format!("{}.wasm", name.replace('-', "_"))))?;
