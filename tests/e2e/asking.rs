@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use orchestrator_tests::client::{Client, Launch, Version};
 use orchestrator_tests::place::Place;
+use orchestrator_tests::result::ToolResult;
 use orchestrator_tests::sshd::Sshd;
 use serde_json::{Value, json};
 
@@ -124,6 +125,23 @@ async fn from_2026_on_the_call_is_repeated_with_the_answer() -> Result<()> {
     let done = call(json!({name.as_str(): yes()})).await?;
     assert_eq!(done["structuredContent"]["stdout"], "in\n", "{done}");
     assert_eq!(fs::read_to_string(place.data().join("known_hosts"))?, gate.known_hosts());
+    client.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn from_2026_on_whoever_says_no_is_not_asked_again_in_the_same_call() -> Result<()> {
+    let (client, gate, _inner, place) = unknown(Version::V2026_07_28, json!({"elicitation": {"form": {}}})).await?;
+    for answer in [json!({"action": "decline"}), json!({"action": "accept", "content": {"trust": false}})] {
+        let mut params = json!({"name": "task_exec", "arguments": {"alias": "gate", "cmd": "echo in"}});
+        let required = client.request("tools/call", params.clone()).await?;
+        let asked = required["inputRequests"].as_object().context("nothing is asked")?;
+        let name = asked.keys().next().context("nothing is asked")?;
+        params["inputResponses"] = json!({name.as_str(): answer});
+        let refused = client.request("tools/call", params).await?;
+        ToolResult::parse("task_exec", &refused)?.problem("HOST_KEY_UNKNOWN")?.names(&[gate.fingerprint()])?;
+    }
+    ensure!(!place.data().join("known_hosts").exists());
     client.close().await?;
     Ok(())
 }

@@ -88,15 +88,12 @@ impl ServerHandler for Server {
         if context.ct.is_cancelled() {
             asked.cancel.cancel();
         }
-        let mut settled: Vec<String> = Vec::new();
+        let (mut settled, mut declined) = (Vec::new(), Vec::new());
         for (asked_as, response) in request.input_responses.iter().flatten() {
             // What was not asked by us on this connection is no answer, however it is called.
-            if let Some(question) = self.session.answered(asked_as)
-                && question::agrees(response)
-                && self.registry.vouch(&caller, &question.line).await
-            {
-                settled.push(question.line);
-            }
+            let Some(question) = self.session.answered(asked_as) else { continue };
+            let trusted = question::agrees(response) && self.registry.vouch(&caller, &question.line).await;
+            if trusted { &mut settled } else { &mut declined }.push(question.line);
         }
         let reports = Progress::default();
         let forwarding = context
@@ -131,7 +128,8 @@ impl ServerHandler for Server {
                 // The job that failed before is found again by its key.
                 break Err(problem.hint("The host key is trusted by now: call again with another idempotencyKey."));
             }
-            if settled.len() >= MAX_QUESTIONS {
+            // A client repeats the call with a no as well, and would ask its user as often as it is asked.
+            if declined.contains(&question.line) || settled.len() >= MAX_QUESTIONS {
                 break Err(problem);
             }
             if way == Way::Repeat {
