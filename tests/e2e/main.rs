@@ -44,6 +44,7 @@ mod readme_plugin;
 mod fail2ban;
 mod logs;
 mod services;
+mod clients;
 mod lab;
 mod seed;
 mod secrets;

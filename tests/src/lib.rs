@@ -14,6 +14,8 @@ pub mod sshd;
 pub mod embedded;
 /// The real hosts of `cargo xtask lab`.
 pub mod lab;
+/// MCP clients as people have them.
+pub mod clients;
 /// The Node project that this one replaces.
 pub mod seed;
 /// A TCP proxy that delays what it passes on.

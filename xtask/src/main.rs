@@ -1,9 +1,10 @@
-//! Everything that a person does twice: `cargo xtask setup | build | demo | test | lab | compare | bench | lint | install | component`.
+//! Everything that a person does twice: `cargo xtask setup | build | demo | test | clients | lab | compare | bench | lint | install | component`.
 //!
 //! One file per verb. Nothing of the program itself is here.
 
 mod bench;
 mod build;
+mod clients;
 mod compare;
 mod component;
 mod demo;
@@ -37,6 +38,8 @@ enum Verb {
     Demo,
     /// Set up, build and run every test
     Test(test::Arguments),
+    /// Try the program with the MCP clients that people have: the SDKs for Python and TypeScript, the inspector
+    Clients,
     /// Real hosts for the tests, as containers on this machine: up, down, status
     Lab {
         #[command(subcommand)]
@@ -71,6 +74,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Build(arguments) => build::run(&arguments),
         Verb::Demo => demo::run(),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Clients => clients::run(),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Compare => compare::run(),
         Verb::Bench(arguments) => bench::run(&arguments),

@@ -21,6 +21,13 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
+/// A folder for what is kept outside of this repository, since it took long to get.
+pub fn cache(name: &str) -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join(name))
+}
+
 /// A program of the workspace, as `build` leaves it.
 pub fn binary(name: &str, release: bool) -> PathBuf {
     let profile = if release { "release" } else { "debug" };

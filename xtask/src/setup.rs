@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -105,6 +106,14 @@ pub fn lab_tools() -> Result<()> {
     install(&missing).context("the lab needs tools that could not be installed")
 }
 
+/// Makes sure that Python is there and can make environments, which Debian has in a package of its own.
+pub fn python() -> Result<()> {
+    if output_of("python3", &["-c", "import ensurepip, venv"]).is_some() {
+        return Ok(());
+    }
+    install(&["python3-venv"]).context("the clients need Python with its module venv")
+}
+
 /// Installs the packages that are missing, on Debian and Ubuntu, as root or through a sudo that asks nothing.
 fn install(packages: &[&str]) -> Result<()> {
     if which("apt-get").is_none() {
@@ -121,6 +130,9 @@ fn install(packages: &[&str]) -> Result<()> {
             missing.join(" ")
         );
     }
+    // What is set up side by side would find the package manager locked by the other.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     say(&format!("installing the packages {}", missing.join(", ")));
     let apt_get = |args: &[&str]| {
         let mut command = if is_root { Command::new("env") } else { Command::new("sudo") };

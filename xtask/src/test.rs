@@ -1,12 +1,14 @@
-//! `cargo xtask test`: set up, build, run every test, those on the lab's hosts too where there can be a lab.
+//! `cargo xtask test`: set up, build, run every test, those with real clients and on the lab's hosts too where there can be
+//! any.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result};
 
 use crate::process::{self, binary, cargo, root, say};
-use crate::{build, lab, setup};
+use crate::{build, clients, lab, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -21,19 +23,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.rest.is_empty() {
         build()?;
         let inventory = lab::folder()?.join(lab::INVENTORY);
-        return process::run(test().args(&arguments.rest).env("ORCHESTRATOR_LAB", inventory));
+        let mut command = test();
+        command.env("ORCHESTRATOR_LAB", inventory).env("ORCHESTRATOR_CLIENTS", clients::folder()?);
+        return process::run(command.args(&arguments.rest));
     }
     let was_up = lab::is_up();
-    // The lab is built while the compiler is at work: both have long stretches in which they leave the machine idle.
+    // These are built and installed while the compiler is at work: all have long stretches in which they leave the machine
+    // idle.
     let lab = thread::spawn(lab::for_tests);
+    let installed = thread::spawn(clients::for_tests);
     build()?;
     process::run(&mut test())?;
-    let lab = lab.join().ok().context("bringing up the lab panicked")?;
-    match lab {
+    match installed.join().ok().context("installing the clients panicked")? {
+        Ok(folder) => clients(&folder)?,
+        Err(why) => not_run("with the MCP clients that people have", &why),
+    }
+    match lab.join().ok().context("bringing up the lab panicked")? {
         Ok(inventory) => {
-            let mut command = test();
-            command.args(["--test", "e2e", "--", "--ignored", "lab::"]).env("ORCHESTRATOR_LAB", inventory);
-            let tested = process::run(&mut command);
+            let tested = process::run(ignored("lab::").env("ORCHESTRATOR_LAB", inventory));
             // Whoever had it up before wants it up afterwards.
             if !was_up {
                 lab::run(&lab::Verb::Down)?;
@@ -41,12 +48,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             tested
         }
         Err(why) => {
-            say("==================================================================");
-            say(&format!("NOT RUN: the tests on the lab's hosts, because {why}"));
-            say("==================================================================");
+            not_run("on the lab's hosts", &why);
             Ok(())
         }
     }
+}
+
+/// The tests with the clients that are installed in `folder`.
+pub fn clients(folder: &Path) -> Result<()> {
+    process::run(ignored("clients::").env("ORCHESTRATOR_CLIENTS", folder))
+}
+
+fn not_run(which: &str, why: &str) {
+    say("==================================================================");
+    say(&format!("NOT RUN: the tests {which}, because {why}"));
+    say("==================================================================");
+}
+
+/// The tests of a module that a plain `cargo test` leaves out.
+fn ignored(module: &str) -> Command {
+    let mut command = test();
+    command.args(["--test", "e2e", "--", "--ignored", module]);
+    command
 }
 
 fn test() -> Command {

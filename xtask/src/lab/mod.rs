@@ -42,9 +42,7 @@ pub fn run(verb: &Verb) -> Result<()> {
 
 /// The folder of everything of the lab's.
 pub fn folder() -> Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("mcp-orchestrator-lab"))
+    process::cache("mcp-orchestrator-lab")
 }
 
 /// Why there can be no lab on this machine.
