@@ -143,6 +143,7 @@ fn read(
         cpu: sample.cpu,
         load_average: file("/proc/loadavg").and_then(parse::load_average),
         memory: parse::memory(&facts),
+        pressure: parse::pressure(&facts),
         swap: file("/proc/meminfo").and_then(parse::swap),
         filesystems: parse::filesystems(blocks, Some(inodes), file("/proc/mounts")),
         processes,

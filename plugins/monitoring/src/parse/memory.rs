@@ -16,6 +16,18 @@ pub struct Memory {
     pub used_percent: f64,
     /// Whether the figures are those of a container's limit.
     pub container_limit: bool,
+    /// Then this is what the machine under it has, which all its containers share.
+    #[schemars(skip)]
+    pub machine: Option<Machine>,
+}
+
+/// The memory of the machine that a container runs on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Machine {
+    pub total_bytes: u64,
+    pub used_bytes: u64,
+    pub available_bytes: u64,
+    pub used_percent: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -28,7 +40,9 @@ pub struct Swap {
 /// `sections` are files by their paths.
 pub fn memory(sections: &BTreeMap<&str, &str>) -> Option<Memory> {
     let machine = machine(sections.get("/proc/meminfo")?)?;
-    Some(control_group(sections, machine.total_bytes).unwrap_or(machine))
+    let Some(limited) = control_group(sections, machine.total_bytes) else { return Some(machine) };
+    let Memory { total_bytes, used_bytes, available_bytes, used_percent, .. } = machine;
+    Some(Memory { machine: Some(Machine { total_bytes, used_bytes, available_bytes, used_percent }), ..limited })
 }
 
 fn machine(meminfo: &str) -> Option<Memory> {
@@ -50,6 +64,7 @@ fn used_of(total: u64, used: u64, container_limit: bool) -> Memory {
         available_bytes: total - used,
         used_percent: percent(used, total),
         container_limit,
+        machine: None,
     }
 }
 
@@ -119,8 +134,15 @@ mod tests {
         let limited = memory(&group("1000000\n")).unwrap();
         assert_eq!((limited.total_bytes, limited.used_bytes, limited.used_percent), (1_000_000, 250_000, 25.0));
         assert!(limited.container_limit);
+        let machine = limited.machine.unwrap();
+        assert_eq!(
+            (machine.total_bytes, machine.used_percent),
+            (8_000_000 * 1024, 12.5),
+            "it is told beside the limit"
+        );
         for unlimited in ["max\n", "9223372036854771712\n"] {
-            assert!(!memory(&group(unlimited)).unwrap().container_limit, "{unlimited}");
+            let memory = memory(&group(unlimited)).unwrap();
+            assert_eq!((memory.container_limit, memory.machine), (false, None), "{unlimited}");
         }
     }
 

@@ -5,13 +5,15 @@
 mod cpu;
 mod disk;
 mod memory;
+mod pressure;
 mod system;
 
 use std::collections::BTreeMap;
 
 pub use cpu::{Cpu, Process, sample};
 pub use disk::{Filesystem, filesystems};
-pub use memory::{Memory, Swap, memory, swap};
+pub use memory::{Machine, Memory, Swap, memory, swap};
+pub use pressure::{Pressure, pressure};
 pub use system::{Os, load_average, os, uptime_seconds, user_names};
 
 /// The parts of a script's output by what stands behind their `==> `. Of two parts with one name the first counts.

@@ -1,5 +1,7 @@
 //! The lines that a person wants to read of `get_services_status`: what is wrong, then each manager.
 
+use orchestrator_sdk::data;
+
 use super::pm2::restarted;
 use super::{App, Container, Part, Services, State};
 use crate::report::{duration, size};
@@ -48,7 +50,8 @@ impl Services {
             lines.extend(self.pm2.items.iter().take(SHOWN).map(app));
             lines.extend(left_out(self.pm2.items.len()));
         }
-        lines.iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n")
+        // Names come from the server; a line break in one must not begin a line of ours.
+        lines.iter().map(|line| data::safe(line)).collect::<Vec<_>>().join("\n")
     }
 
     /// Whether something is there and did not tell about itself.
@@ -116,9 +119,4 @@ fn app(app: &App) -> String {
         line.push_str(&format!(", {}, CPU {cpu}%", size(memory)));
     }
     line
-}
-
-/// Names come from the server; a line break in one must not begin a line of ours.
-fn visible(line: &str) -> String {
-    line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
