@@ -146,7 +146,7 @@ fn explained(alias: &str, finished: &Finished) -> Problem {
         Some(NOT_INSTALLED) => {
             let message = format!("pm2 is not installed on {alias}, or not in the PATH of commands");
             refusal(alias, "not_installed", message)
-                .hint("A pm2 of nvm is found only where the login shell's start-up files set PATH for commands too.")
+                .hint("A pm2 of nvm is found while its daemon runs, or where the login shell's start-up files set PATH for commands too.")
         }
         Some(NOT_RUNNING) => {
             let message = format!("pm2 is installed on {alias}, but no PM2 of the login user runs");

@@ -1,4 +1,4 @@
-# Started as the PM2 daemon $pid was: so one from nvm is found, too. Not so by root, whom anybody could show another PATH.
+# As the PM2 daemon $pid was: so one of nvm is found. Not so by root, whom anybody could show another PATH.
 of() { tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^$1=//p"; }
 if [ "$(id -u)" != 0 ]; then
   path=$(of PATH); PATH=$PATH${path:+:$path}
@@ -11,7 +11,7 @@ let text = ""; process.stdin.on("data", (part) => text += part).on("end", () => 
   for (const { name, pid, pm2_env, monit } of JSON.parse(list)) {
     const { status, restart_time, pm_uptime, namespace } = pm2_env, { memory, cpu } = monit || {};
     const uptime = status === "online" ? Math.round((Date.now() - pm_uptime) / 1000) : null;
-    const app = { name, namespace, status, pid, restarts: restart_time, uptime_seconds: uptime, memory_bytes: memory, cpu_percent: cpu };
+    const app = { name, namespace, status, pid, restarts: restart_time, uptime_seconds: uptime, memory_bytes: memory, cpu_percent: cpu / require("os").cpus().length };
     console.log(JSON.stringify(app));
   }
 })'

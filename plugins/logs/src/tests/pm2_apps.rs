@@ -58,6 +58,22 @@ fn errors_of_one_app_are_asked_for_alone() {
 }
 
 #[test]
+fn a_text_is_looked_for_in_all_apps() {
+    let host = host().answer(pm2::command(None, 1_000, "stderr"), ALL[0].1);
+    let arguments = json!({"alias": "web", "errors": true, "grep": "WARN", "lines": 2});
+    let (text, data) = call(&host, "get_pm2_logs", arguments).unwrap();
+    let found: Vec<_> = data["files"].as_array().unwrap().iter().map(|file| (&file["app"], &file["lines"])).collect();
+    assert_eq!(
+        found,
+        [(&json!("my app"), &json!(["warn 6", "warn 9"])), (&json!("web-app"), &json!(["warn 9", "warn 12"]))]
+    );
+    assert!(
+        text.starts_with("--- stderr of PM2 app my app on web, 2 lines with \"WARN\" among the last 1000"),
+        "{text}"
+    );
+}
+
+#[test]
 fn colours_and_the_log_of_pm2_itself_are_understood() {
     let host = pm2(None, [("stderr", NOPE), ("stdout", COLOURED)]);
     let (_, data) = call(&host, "get_pm2_logs", json!({"alias": "web", "lines": 4})).unwrap();
@@ -108,4 +124,28 @@ fn pm2_is_not_started_by_asking_for_its_logs() {
     assert_eq!(run().status.code(), Some(91));
     fs::write(folder.path().join("pm2.pid"), std::process::id().to_string()).unwrap();
     assert_eq!(String::from_utf8(run().stdout).unwrap(), "<logs><a b><--lines><4><--err><--nostream>");
+}
+
+/// A daemon as PM2 calls its own, with pm2 in its PATH and a folder of its own, beside a login that has neither.
+const BESIDE_A_DAEMON: &str = r#"
+PATH=$BIN:/usr/bin:/bin PM2_HOME=/srv/apps bash -c 'exec -a "PM2 v7.0.4: God Daemon (/srv/apps)" sleep 20' & daemon=$!
+until grep -q '^PM2 v' /proc/$daemon/cmdline; do sleep 0.05; done
+sh "$@"; end=$?; kill $daemon; exit $end"#;
+
+#[test]
+fn a_pm2_that_only_its_daemon_can_find_is_found_by_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let pm2 = folder.path().join("pm2");
+    fs::write(&pm2, "#!/bin/sh\nprintf '%s' \"$PM2_HOME $*\"\n").unwrap();
+    assert!(Process::new("chmod").arg("755").args([pm2.as_path(), folder.path()]).status().unwrap().success());
+    // Root takes nothing from another process, so it asks as nobody.
+    let is_root = Process::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let mut process = Process::new(if is_root { "setpriv" } else { "env" });
+    if is_root {
+        process.args(["--reuid=65534", "--regid=65534", "--clear-groups", "env"]);
+    }
+    process.args(["-u", "PM2_HOME", "PATH=/usr/bin:/bin", "HOME=/nowhere"]).env("BIN", folder.path());
+    process.args(["sh", "-c", BESIDE_A_DAEMON, "sh"]).args(&pm2::command(None, 4, "stderr").args);
+    let output = process.output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "/srv/apps logs all --lines 4 --err --nostream");
 }

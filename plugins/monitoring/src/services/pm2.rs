@@ -35,7 +35,7 @@ pub struct App {
     pub restarts: Option<u64>,
     pub uptime_seconds: Option<u64>,
     pub memory_bytes: Option<u64>,
-    /// Of one core.
+    /// Of all cores together.
     pub cpu_percent: Option<f64>,
 }
 
@@ -51,10 +51,8 @@ pub fn read(finished: &Finished) -> Part<App> {
         match line.split_once('\t') {
             Some((user, UNSEEN)) => drop(unseen.insert(user)),
             Some((user, SILENT)) => drop(silent.insert(user)),
-            Some((user, app)) => {
-                apps.extend(serde_json::from_str(app).ok().map(|app| App { user: Some(user.to_owned()), ..app }));
-            }
-            None => apps.extend(serde_json::from_str::<App>(line).ok().map(|app| App { user: None, ..app })),
+            Some((user, line)) => apps.extend(app(line, Some(user))),
+            None => apps.extend(app(line, None)),
         }
     }
     let mut notes = Vec::new();
@@ -81,6 +79,13 @@ pub fn read(finished: &Finished) -> Part<App> {
     notes.splice(0..0, own);
     let reason = (!notes.is_empty()).then(|| notes.join("; "));
     Part { state, reason, total: apps.len(), items: apps }
+}
+
+fn app(line: &str, user: Option<&str>) -> Option<App> {
+    let app: App = serde_json::from_str(line).ok()?;
+    // PM2 tells the share of one core, and an app can use several; the script divides it by their number.
+    let cpu_percent = app.cpu_percent.map(|percent| (percent * 10.0).round() / 10.0);
+    Some(App { user: user.map(str::to_owned), cpu_percent, ..app })
 }
 
 /// How often, in words.

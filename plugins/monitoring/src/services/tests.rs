@@ -277,3 +277,11 @@ fn only_wanted_command_lines_are_run() {
         assert!(wants.iter().any(|want| want.capability == "exec" && want.scope == line), "{line:?}");
     }
 }
+
+/// A plugin that wants a longer word than this is refused as a whole.
+#[test]
+fn what_is_wanted_is_short_enough_for_the_host() {
+    for want in orchestrator_sdk::describe::<Monitoring>().wants {
+        assert!(want.scope.iter().all(|word| word.len() <= 1024), "{}", want.reason);
+    }
+}
