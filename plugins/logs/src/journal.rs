@@ -16,6 +16,9 @@ use crate::{MAX_LINES, SECONDS, count, ending, is_withheld, refusal, time, wrong
 const QUERY: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--reverse"];
 /// The same for one that goes on.
 const FOLLOW: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "--follow"];
+/// Prints no entries, and on standard error what of the journal the user does not see: of that journalctl says nothing to a
+/// program that wants JSON.
+const SEEN: [&str; 3] = ["journalctl", "--no-pager", "--lines=0"];
 /// All else of an entry is left out on the server, by systemd 236 and later.
 const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_COMM,_PID";
 /// What is kept of a server: the login user sees not enough of its journal, and its systemd has no `--output-fields`.
@@ -43,6 +46,7 @@ pub fn describe(description: Description) -> Description {
         )
         .wants_exec(&scope(QUERY), "Prints entries of the journal.")
         .wants_exec(&scope(FOLLOW), "Prints entries of the journal as they come.")
+        .wants_exec(&SEEN, "Tells whether the login user sees the whole journal.")
         .wants_sudo(&scope(QUERY), "Only root and some groups see the whole journal.")
         .wants_sudo(&scope(FOLLOW), "Only root and some groups see the whole journal.")
 }
@@ -111,6 +115,12 @@ pub fn command(arguments: &Arguments, fields: bool, sudo: bool) -> Command {
         .args(option("since", since))
         .timeout_seconds(SECONDS);
     if sudo { command.sudo() } else { command }
+}
+
+/// Whether there is more than the login user sees.
+pub fn seen() -> Command {
+    let [program, options @ ..] = SEEN;
+    Command::new(program).args(options).timeout_seconds(SECONDS)
 }
 
 /// The same, and what comes in the next seconds: oldest first.
@@ -211,7 +221,7 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
     if learned.knows(NEEDS_ROOT)
         && let Ok(root) = as_root(host, arguments, fields)?
     {
-        return Ok(Found { finished: noted(root, notes), sudo: true, fields });
+        return Ok(Found { finished: root, sudo: true, fields });
     }
     let found = ask_as_it_comes(host, arguments, notes, fields)?;
     learned.learn(NO_FIELDS, !found.fields);
@@ -227,7 +237,13 @@ fn ask_as_it_comes(
     mut fields: bool,
 ) -> Result<Found, Problem> {
     let alias = &arguments.alias;
-    let mut plain = host.exec(alias, command(arguments, fields, false))?;
+    let both = host.exec_all(alias, vec![command(arguments, fields, false), seen()]);
+    let Ok([plain, seen]) = <[_; 2]>::try_from(both) else {
+        return Err(Problem::new("INTERNAL", "the host did not answer every command"));
+    };
+    let mut plain = plain?;
+    // Without it the rest is told all the same; the operator may not have granted it.
+    let seen = seen.map(|seen| seen.stderr_text().into_owned()).unwrap_or_default();
     if fields && plain.stderr_text().contains("--output-fields") {
         // systemd before 236 has no such option.
         fields = false;
@@ -235,15 +251,19 @@ fn ask_as_it_comes(
     }
     let words = plain.stderr_text().into_owned();
     let is_forbidden = words.contains("insufficient permissions") || words.contains("Permission denied");
-    let sees_own_only = words.contains("not seeing messages from other users");
+    let sees_own_only = seen.contains("You are currently not seeing messages");
     if !is_forbidden && !sees_own_only {
-        return match plain.success() {
-            true => Ok(Found { finished: noted(plain, notes), sudo: false, fields }),
-            false => Err(explained(arguments, &plain)),
-        };
+        if !plain.success() {
+            return Err(explained(arguments, &plain));
+        }
+        notes.extend(
+            seen.contains("No journal files were found")
+                .then(|| "there are no journal files on this server".to_owned()),
+        );
+        return Ok(Found { finished: plain, sudo: false, fields });
     }
     let why = match as_root(host, arguments, fields)? {
-        Ok(root) => return Ok(Found { finished: noted(root, notes), sudo: true, fields }),
+        Ok(root) => return Ok(Found { finished: root, sudo: true, fields }),
         Err(why) => why,
     };
     if plain.success() && !is_forbidden {
@@ -265,14 +285,6 @@ fn as_root(host: &dyn Host, arguments: &Arguments, fields: bool) -> Result<Resul
         Err(problem) if is_withheld(&problem) => Ok(Err(problem.message)),
         Err(problem) => Err(problem),
     }
-}
-
-/// What journalctl says beside the entries.
-fn noted(finished: Finished, notes: &mut Vec<String>) -> Finished {
-    if finished.stderr_text().contains("No journal files were found") {
-        notes.push("there are no journal files on this server".to_owned());
-    }
-    finished
 }
 
 fn explained(arguments: &Arguments, finished: &Finished) -> Problem {

@@ -3,6 +3,8 @@
 use super::*;
 
 const ALL: &str = include_str!("../../testdata/journalctl-252/all.json");
+/// What is said beside the entries to a user who sees only some.
+const OWN_ONLY: &str = include_str!("../../testdata/journalctl-252/own-only.err");
 /// The message that is long in the journal and not in `testdata`.
 const LONG: usize = 6_000;
 
@@ -124,17 +126,17 @@ fn an_old_systemd_is_asked_again_in_its_own_words() {
 
 #[test]
 fn root_is_asked_where_the_login_user_sees_too_little() {
-    let hint = "Hint: You are currently not seeing messages from other users and the system.\n";
     let forbidden = "No journal files were opened due to insufficient permissions.\n";
     let root = command(json!({}), true, true);
-    for plain in [(0, hint), (1, forbidden)] {
-        let host = host().exits(query(), plain.0, plain.1).answer(&root, all());
+    for (plain, seen) in [((0, ""), OWN_ONLY), ((1, forbidden), "")] {
+        let host = host().exits(query(), plain.0, plain.1).exits(journal::seen(), 0, seen).answer(&root, all());
         let (_, data) = call(&host, "get_journal_logs", json!({"alias": "web"})).unwrap();
         assert_eq!((data["entries"].as_array().unwrap().len(), &data["sudo"]), (6, &json!(true)));
     }
     let no_password = "sudo: a password is required\n";
     let host = || host().exits(&root, 1, no_password);
-    let (text, _) = call(&host().exits(query(), 0, hint), "get_journal_logs", json!({"alias": "web"})).unwrap();
+    let own_only = host().exits(query(), 0, "").exits(journal::seen(), 0, OWN_ONLY);
+    let (text, _) = call(&own_only, "get_journal_logs", json!({"alias": "web"})).unwrap();
     assert!(text.starts_with("Note: the login user sees only its own entries, and sudo"), "{text}");
     let (message, reason) = refused(&host().exits(query(), 1, forbidden), "get_journal_logs", json!({"alias": "web"}));
     assert_eq!(reason, "no_permission");
@@ -143,8 +145,8 @@ fn root_is_asked_where_the_login_user_sees_too_little() {
 
 #[test]
 fn what_a_server_has_taught_costs_a_round_trip_once() {
-    let hint = "Hint: You are currently not seeing messages from other users and the system.\n";
-    let newer = host().exits(query(), 0, hint).answer(command(json!({}), true, true), all());
+    let own_only = host().exits(query(), 0, "").exits(journal::seen(), 0, OWN_ONLY);
+    let newer = own_only.answer(command(json!({}), true, true), all());
     let older = host()
         .exits(query(), 1, "journalctl: unrecognized option '--output-fields=MESSAGE'\n")
         .answer(command(json!({}), false, false), all());
@@ -171,8 +173,10 @@ fn no_systemd_and_no_journal_are_told_apart() {
     assert_eq!(exits(127, "sh: 1: journalctl: not found\n"), "no_systemd");
     assert_eq!(exits(1, "Failed to parse timestamp: nonsense\n"), "since");
     assert_eq!(exits(1, "other\n"), "failed");
-    let noted =
-        |stderr: &str| call(&host().exits(query(), 0, stderr), "get_journal_logs", json!({"alias": "web"})).unwrap().0;
+    let noted = |stderr: &str| {
+        let host = host().exits(query(), 0, "").exits(journal::seen(), 0, stderr);
+        call(&host, "get_journal_logs", json!({"alias": "web"})).unwrap().0
+    };
     assert!(noted("No journal files were found.\n").starts_with("Note: there are no journal files"));
     // A host without a journal says nothing at all.
     assert!(noted("").starts_with("Note: no entry matches, or web keeps no journal\n"));

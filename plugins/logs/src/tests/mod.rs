@@ -31,9 +31,22 @@ fn refused(host: &Mock, tool: &str, arguments: Value) -> (String, String) {
     (problem.message.clone(), why.and_then(Value::as_str).unwrap_or_default().to_owned())
 }
 
+/// What is run as root is wanted as such, too.
+fn is_wanted(command: Command) {
+    let capabilities: &[&str] = if command.sudo { &["exec", "sudo"] } else { &["exec"] };
+    let line: Vec<String> = std::iter::once(command.program).chain(command.args).collect();
+    let covers = |scope: &[String]| match scope.split_last() {
+        Some((last, leading)) if last == "*" => line.starts_with(leading),
+        _ => scope == line,
+    };
+    let wants = orchestrator_sdk::describe::<Logs>().wants;
+    for capability in capabilities {
+        assert!(wants.iter().any(|want| want.capability == *capability && covers(&want.scope)), "{line:?}");
+    }
+}
+
 #[test]
 fn every_command_of_every_tool_is_wanted() {
-    let wants = orchestrator_sdk::describe::<Logs>().wants;
     let mut hosts = Vec::new();
     for (tool, more) in [
         ("tail_file", json!({"filepath": "/f", "grep": "x", "follow": 3})),
@@ -49,12 +62,8 @@ fn every_command_of_every_tool_is_wanted() {
         hosts.push(host);
     }
     let commands: Vec<Command> = hosts.iter().flat_map(Mock::commands).map(|(_, command)| command).collect();
-    assert_eq!(commands.len(), 6);
-    for command in commands {
-        let line: Vec<String> = std::iter::once(command.program).chain(command.args).collect();
-        let covers = |scope: &[String]| scope.split_last().is_some_and(|(_, leading)| line.starts_with(leading));
-        assert!(wants.iter().any(|want| want.capability == "exec" && covers(&want.scope)), "{line:?}");
-    }
+    assert_eq!(commands.len(), 7);
+    commands.into_iter().for_each(is_wanted);
 }
 
 #[test]
