@@ -151,9 +151,11 @@ fn is_double_quotable(byte: u8) -> bool {
 /// The word as a format of `printf`.
 fn octal(word: &str) -> String {
     let mut format = String::with_capacity(word.len() * 2);
-    for byte in word.bytes() {
+    for (index, byte) in word.bytes().enumerate() {
         match byte {
             b'%' => format.push_str("%%"),
+            // `printf` would take it for an option, and print nothing.
+            b'-' if index == 0 => format.push_str("\\055"),
             byte if is_double_quotable(byte) => format.push(char::from(byte)),
             byte => format.push_str(&format!("\\{byte:03o}")),
         }
@@ -300,6 +302,11 @@ mod tests {
             "a,b",
             "user@host",
             "-%",
+            "-'",
+            "-n\n",
+            "--\n",
+            "--help\u{1}",
+            "-v x\\",
             "!1",
             "!$",
             "\u{b}",
