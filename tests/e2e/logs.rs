@@ -180,6 +180,20 @@ async fn a_container_and_the_journal_are_followed_and_nothing_of_it_stays() -> R
 }
 
 #[tokio::test]
+async fn a_container_that_is_followed_for_longer_than_a_client_waits_goes_on_as_a_job() -> Result<()> {
+    let docker = "[ \"$2\" = --tail=0 ] || echo out; [ \"$2\" = --tail=0 ] || sleep 3".to_owned();
+    let options = Options { programs: Some(vec![("docker", docker)]), ..Options::default() };
+    let rig = Rig::with(options, |launch| launch.env("MCP_SYNC_TIMEOUT_S", "1")).await?;
+    // That what comes back before the end keeps to the schema of the tool is checked at each call.
+    let arguments = json!({"alias": "box", "container": "web", "follow": 20});
+    let handed = rig.client.call("get_docker_logs", arguments).await?.ok()?;
+    ensure!(handed.str("state") == "running" && handed.text.contains("task_wait"), "{}", handed.text);
+    let waited = rig.client.call("task_wait", json!({"id": handed.str("id"), "timeout": 30})).await?.ok()?;
+    assert_eq!(waited.structured["result"]["stdout"], json!(["out"]), "{:#}", waited.structured);
+    Ok(())
+}
+
+#[tokio::test]
 async fn both_streams_of_a_container_are_shown_apart() -> Result<()> {
     let docker = format!(
         r#"case "$1 $2 $3 $4" in

@@ -131,10 +131,10 @@ async fn hand_over(core: &Core, id: JobId, waited: Option<Duration>) -> Result<R
         ("next".to_owned(), json!("task_wait")),
     ]);
     if let Some(partial) = core.jobs.partial_output(id, PARTIAL_OUTPUT).await {
-        for (name, shown) in [("stdout", partial.stdout.text), ("stderr", partial.stderr.text)] {
-            if !shown.is_empty() {
-                text.push_str(&format!("\n\n{name} so far:\n{shown}"));
-            }
+        let streams = [("stdout", partial.stdout.text), ("stderr", partial.stderr.text)];
+        // A tool of a plugin prints nothing here, and may have data of these names and of another type.
+        for (name, shown) in streams.into_iter().filter(|(_, shown)| !shown.is_empty()) {
+            text.push_str(&format!("\n\n{name} so far:\n{shown}"));
             structured.insert(name.to_owned(), Value::from(shown));
         }
     }
