@@ -175,7 +175,7 @@ async fn all_apis_are_checked_at_once_and_what_is_wrong_comes_first() -> Result<
     add(&client, "shop", web.url("/hostile"), json!({"expect_status": 204})).await?;
     let result = client.call("api_check", json!({})).await?.ok()?;
     let lines: Vec<&str> = result.text.lines().collect();
-    assert_eq!(lines[..2], ["1 of 6 APIs are DOWN", "! shop DOWN: status 200 instead of 204"]);
+    assert_eq!(lines[..2], ["1 of 6 APIs is DOWN", "! shop DOWN: status 200 instead of 204"]);
     assert!(lines[2].starts_with("api0 UP: 200 in "), "{}", result.text);
     assert_eq!((result.str("status"), result.structured["apis"].as_array().map(Vec::len)), ("DOWN", Some(6)));
     // Bodies are data, in the text and in the structure.

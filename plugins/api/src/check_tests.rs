@@ -165,7 +165,7 @@ fn all_apis_are_asked_at_once_and_what_is_wrong_comes_first() {
     }
     let answer = host.call::<Api>("api_check", json!({"server_alias": "web1"})).unwrap();
     let lines: Vec<&str> = answer.text.lines().collect();
-    assert_eq!(lines[0], "1 of 40 APIs are DOWN, 1 could not be checked as seen from web1");
+    assert_eq!(lines[0], "1 of 40 APIs is DOWN, 1 could not be checked as seen from web1");
     assert_eq!(lines[1], "! api23 ERROR: web1: no route");
     assert_eq!(lines[2], "! api07 DOWN: status 503: it says that it is not available");
     assert_eq!((lines[3], lines.len()), ("api00 UP: 200 in 45.1 ms", 41));
@@ -213,4 +213,11 @@ fn a_certificate_that_expires_soon_is_a_warning() {
     assert!(Report::one("shop", soon).text.contains("\n! its certificate expires in 10 days"));
     assert_eq!(at("20779", "2026-12-06T00:00:00Z").expires_soon(), None);
     assert_eq!(at("20779", "2026-11-20T00:00:00Z").expires_soon(), None);
+}
+
+#[test]
+fn of_a_catalogue_of_one_the_only_api_is_told() {
+    let host = shop(json!({})).responds("GET https://shop.example/health", response(503, ""));
+    let answer = host.call::<Api>("api_check", json!({})).unwrap();
+    assert!(answer.text.starts_with("the only API is DOWN\n! shop DOWN: status 503: "), "{}", answer.text);
 }

@@ -37,13 +37,16 @@ impl Report {
         let count = |status: Status| checks.iter().filter(|(_, check)| check.status == status).count();
         let (up, down, errors) = (count(Status::Up), count(Status::Down), count(Status::Error));
         let from = server.as_deref().map_or_else(String::new, |server| format!(" as seen from {server}"));
+        let are = if down == 1 { "is" } else { "are" };
         let mut text = match (down, errors) {
             (0, 0) if up == 1 => format!("the only API is UP{from}"),
             (0, 0) => format!("all {up} APIs are UP{from}"),
-            (down, 0) => format!("{down} of {} APIs are DOWN{from}", checks.len()),
+            (1, 0) if checks.len() == 1 => format!("the only API is DOWN{from}"),
+            (0, 1) if checks.len() == 1 => format!("the only API could not be checked{from}"),
+            (down, 0) => format!("{down} of {} APIs {are} DOWN{from}", checks.len()),
             (0, errors) => format!("{errors} of {} APIs could not be checked{from}", checks.len()),
             (down, errors) => {
-                format!("{down} of {} APIs are DOWN, {errors} could not be checked{from}", checks.len())
+                format!("{down} of {} APIs {are} DOWN, {errors} could not be checked{from}", checks.len())
             }
         };
         for (name, check) in &checks {
