@@ -26,6 +26,8 @@ pub mod web;
 pub mod client;
 /// What a result of a tool call is, and whether it is what the tool promised.
 pub mod result;
+/// What plugins call things, and in which units.
+pub mod units;
 /// What was handed in and what became of it, across the program's death.
 pub mod ledger;
 /// The measurements behind `cargo xtask bench`.

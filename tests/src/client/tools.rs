@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::result::ToolResult;
+use crate::units;
 
 use super::{Client, Pending, object};
 
@@ -39,7 +40,7 @@ impl Client {
         }
     }
 
-    /// Calls a tool and checks its result against its output schema.
+    /// Calls a tool and checks its result against its output schema, and its units.
     pub async fn call(&self, tool: &str, arguments: Value) -> Result<ToolResult> {
         self.tools().await?;
         let pending = self.begin_call(tool, arguments).await?;
@@ -78,10 +79,11 @@ impl Client {
             bail!("{tool} has an output schema and returned no structured content: {}", result.text);
         }
         let validator = jsonschema::validator_for(schema).with_context(|| format!("the output schema of {tool}"))?;
-        let wrong: Vec<String> = validator
+        let mut wrong: Vec<String> = validator
             .iter_errors(&result.structured)
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
+        wrong.extend(units::wrong(tool, &result.structured));
         if !wrong.is_empty() {
             bail!("{tool} does not keep to its output schema:\n{}\n{:#}", wrong.join("\n"), result.structured);
         }
