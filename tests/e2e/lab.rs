@@ -11,6 +11,8 @@ use orchestrator_tests::lab::Lab;
 use orchestrator_tests::result::ToolResult;
 use serde_json::{Value, json};
 
+use crate::quoting;
+
 /// One login on each host.
 const HOSTS: [&str; 3] = ["debian", "bare", "busybox"];
 
@@ -172,6 +174,9 @@ async fn logs_are_those_that_are_on_the_host() -> Result<()> {
     lab.says("debian", "logger -t lab -p user.warning 'a warning of the lab'").await?;
     let journal =
         lab.call("get_journal_logs", "debian", json!({"grep": "a warning of the lab", "lines": 1})).await?.ok()?;
+    // A user who sees only some of it is told so, or root is asked: JSON without a word looks like an empty journal.
+    let partial = lab.call("get_journal_logs", "ada", json!({"unit": "broken"})).await?.ok()?;
+    assert!(partial.text.starts_with("Note: the login user sees only its own entries"), "{}", partial.text);
     let entry = &journal.structured["entries"][0];
     assert_eq!(
         (&entry["identifier"], &entry["priority"]),
@@ -179,6 +184,37 @@ async fn logs_are_those_that_are_on_the_host() -> Result<()> {
         "{:#}",
         journal.structured
     );
+    Ok(())
+}
+
+#[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
+async fn a_url_is_checked_from_hosts_that_have_no_curl() -> Result<()> {
+    let lab = enter().await?;
+    lab.says("debian", "echo all is well >/var/www/html/health").await?;
+    for alias in HOSTS {
+        let has_curl = lab.call("task_exec", alias, json!({"cmd": "command -v curl"})).await?;
+        assert_eq!(has_curl.is_error, alias != "debian", "{}", has_curl.text);
+        let up = json!({"url": "http://127.0.0.11:8080/health"});
+        let found = lab.call("check_api_health", alias, up).await?.ok()?;
+        assert_eq!((found.str("status"), &found.structured["http_code"]), ("UP", &json!(200)), "{}", found.text);
+        let down = json!({"url": "http://127.0.0.11:8080/nothing"});
+        let found = lab.call("check_api_health", alias, down).await?.ok()?;
+        assert_eq!((found.str("status"), &found.structured["http_code"]), ("DOWN", &json!(404)), "{}", found.text);
+    }
+    Ok(())
+}
+
+#[ignore = "needs the lab: cargo xtask lab up"]
+#[tokio::test]
+async fn hostile_arguments_arrive_at_accounts_with_every_login_shell_and_run_nothing() -> Result<()> {
+    let lab = Lab::enter_from(quoting::place()?, |launch| launch).await?;
+    for shell in ["sh", "bash", "zsh", "fish", "tcsh", "ksh", "ash"] {
+        lab.add(shell, "debian", shell).await?;
+        let told = lab.says(shell, "echo \"$SHELL\"").await?;
+        assert_eq!(told, format!("/bin/{shell}"));
+        quoting::prove(&lab.client, shell).await?;
+    }
     Ok(())
 }
 

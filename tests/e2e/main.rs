@@ -22,6 +22,7 @@ mod streaming;
 mod sequence;
 mod interactive;
 mod shells;
+mod quoting;
 mod sudo;
 mod many_runs;
 mod faults;

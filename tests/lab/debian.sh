@@ -1,7 +1,7 @@
 # A Debian host as many are: systemd, journald, sshd, sudo, cron, nginx, fail2ban, PM2, a Docker engine and Podman. $1 is where it is built.
 set -eu
 root=$1
-mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,openssh-server,fail2ban,procps,iproute2,nftables,iptables,python3-systemd,curl,sudo,cron,nginx-light,docker.io,podman,uidmap,nodejs,ca-certificates,busybox-static bookworm "$root"
+mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,openssh-server,fail2ban,procps,iproute2,nftables,iptables,python3-systemd,curl,sudo,cron,nginx-light,docker.io,podman,uidmap,nodejs,ca-certificates,busybox-static,zsh,fish,tcsh,ksh bookworm "$root"
 echo lab-debian >"$root/etc/hostname"
 printf '127.0.0.1 localhost lab-debian\n' >"$root/etc/hosts"
 
@@ -31,7 +31,8 @@ backend = polling
 logpath = /var/log/nginx/error.log
 X
 mkdir -p "$root/etc/docker" "$root/etc/systemd/system/docker.service.d"
-echo '{"storage-driver":"vfs","iptables":false,"ip6tables":false,"bridge":"none"}' >"$root/etc/docker/daemon.json"
+# Where the machine forwards no packets, a container may not make it do so.
+echo '{"storage-driver":"vfs","iptables":false,"ip6tables":false,"ip-forward":false,"bridge":"none"}' >"$root/etc/docker/daemon.json"
 # Where the machine has the first version of cgroups, a container sees them read-only.
 cat >"$root/etc/systemd/system/docker.service.d/lab.conf" <<'X'
 [Service]
@@ -48,11 +49,22 @@ mkdir -p /var/lib/systemd/linger
 touch /var/lib/systemd/linger/ops
 systemctl --quiet enable docker fail2ban nginx cron ssh
 '
+# One user for each login shell, with its name. busybox is the shell that it is called as.
+ln -s busybox "$root/bin/ash"
+printf '%s\n' /bin/ash >>"$root/etc/shells"
+for shell in sh bash zsh fish tcsh ksh ash; do chroot "$root" useradd -m -s "/bin/$shell" "$shell"; done
 mkdir -p "$root/opt/image/bin" "$root/home/ops/.config/systemd/user/default.target.wants"
 cp "$root/bin/busybox" "$root/opt/image/bin/busybox"
 for applet in sh sleep echo true false; do ln -s busybox "$root/opt/image/bin/$applet"; done
 echo 'setInterval(() => console.log("tick"), 1000)' >"$root/home/ops/web.js"
 echo 'console.error("boom"); process.exit(1)' >"$root/home/ops/crasher.js"
+# On a busy machine it takes longer than the second in which PM2 expects an app to fail that it gives up.
+cat >"$root/home/ops/apps.json" <<'X'
+{"apps": [
+  {"name": "web", "script": "/home/ops/web.js"},
+  {"name": "crasher", "script": "/home/ops/crasher.js", "max_restarts": 2, "min_uptime": 600000}
+]}
+X
 printf '[Service]\nExecStart=/bin/false\n' >"$root/etc/systemd/system/broken.service"
 printf '[Service]\nExecStart=/bin/false\n' >"$root/home/ops/.config/systemd/user/offline.service"
 ln -s ../offline.service "$root/home/ops/.config/systemd/user/default.target.wants/offline.service"
@@ -61,12 +73,14 @@ cat >"$root/usr/local/sbin/lab-setup" <<'X'
 #!/bin/sh
 # What runs on the host is made anew at each boot.
 set -eu
+# Whoever waits for this host is told why it does not come.
+trap '[ $? = 0 ] || { journalctl -q --no-pager -o cat -n 40 -u docker -u lab-setup >/lab-failed.new; mv /lab-failed.new /lab-failed; }' EXIT
 docker rm -f healthy sick job >/dev/null 2>&1 || true
 docker image inspect lab:1 >/dev/null 2>&1 || tar -C /opt/image -c . | docker import - lab:1
 docker run -d --network none --name healthy --health-cmd true --health-interval 1s lab:1 sleep 1000000
 docker run -d --network none --name sick --health-cmd false --health-interval 1s --health-retries 1 lab:1 sleep 1000000
 docker run --network none --name job lab:1 sh -c 'echo done; echo oops >&2; exit 3' || [ $? = 3 ]
-sudo -iu ops sh -c 'pm2 kill; pm2 start web.js --name web; pm2 start crasher.js --name crasher --max-restarts 2' </dev/null
+sudo -iu ops sh -c 'pm2 kill; pm2 start apps.json' </dev/null
 systemctl start broken || true
 # Each new process of this host ends at the limits of its machine, which Podman would raise.
 podman rm -af >/dev/null

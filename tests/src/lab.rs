@@ -27,10 +27,13 @@ pub struct Login {
 impl Lab {
     /// Starts a program on the hosts of the lab, which must be up.
     pub async fn enter(adapt: impl FnOnce(Launch) -> Launch) -> Result<Lab> {
-        let place = Place::new()?;
+        Lab::enter_from(Place::new()?, adapt).await
+    }
+
+    /// The same from a place that something was put into already.
+    pub async fn enter_from(place: Place, adapt: impl FnOnce(Launch) -> Launch) -> Result<Lab> {
         let client = adapt(Launch::new(&place)).start().await?;
         let lab = Lab { client, place };
-        let inventory = inventory()?;
         for (alias, host, user) in [
             ("debian", "debian", "root"),
             ("ops", "debian", "ops"),
@@ -38,18 +41,23 @@ impl Lab {
             ("bare", "bare", "root"),
             ("busybox", "busybox", "root"),
         ] {
-            let at = &inventory["hosts"][host];
-            let mut server = json!({
-                "alias": alias, "host": at["host"], "port": at["port"], "user": user,
-                "keyPath": inventory["key"], "hostKey": at["hostKey"],
-            });
-            if alias == "ada" {
-                // For sudo; the login is by the key.
-                server["password"] = json!("engine");
-            }
-            lab.client.call("server_add", server).await?.ok()?;
+            lab.add(alias, host, user).await?;
         }
+        // For sudo; the login is by the key.
+        lab.client.call("server_add", json!({"alias": "ada", "password": "engine"})).await?.ok()?;
         Ok(lab)
+    }
+
+    /// Makes a user of a host known under an alias.
+    pub async fn add(&self, alias: &str, host: &str, user: &str) -> Result<()> {
+        let inventory = inventory()?;
+        let at = &inventory["hosts"][host];
+        let server = json!({
+            "alias": alias, "host": at["host"], "port": at["port"], "user": user,
+            "keyPath": inventory["key"], "hostKey": at["hostKey"],
+        });
+        self.client.call("server_add", server).await?.ok()?;
+        Ok(())
     }
 
     /// Kills the program and starts it again on the same data.

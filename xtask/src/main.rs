@@ -30,7 +30,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install what this machine lacks: the WebAssembly target, and sshd for the tests
+    /// Install what this machine lacks: the WebAssembly target, and sshd and login shells for the tests
     Setup,
     /// Build the plugins to components, then the program with them inside
     Build(build::Arguments),

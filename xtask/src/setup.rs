@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what a new machine needs, and nothing twice.
 //!
-//! The WebAssembly target comes from rustup, or else on Debian and Ubuntu from packages; sshd for the tests from a package.
+//! The WebAssembly target comes from rustup, or else on Debian and Ubuntu from packages; sshd and login shells for the tests
+//! from packages.
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub fn run() -> Result<()> {
     compiler()?;
     sshd()?;
     dropbear();
+    shells();
     Ok(())
 }
 
@@ -89,6 +91,25 @@ fn dropbear() {
     }
 }
 
+/// Login shells of every family, each a program and a package. sh and bash are everywhere.
+const SHELLS: [(&str, &str); 5] =
+    [("zsh", "zsh"), ("fish", "fish"), ("tcsh", "tcsh"), ("ksh", "ksh"), ("busybox", "busybox")];
+
+/// The shells that somebody's account may have. Without one the rest is tested all the same.
+fn shells() {
+    let missing: Vec<&str> =
+        SHELLS.iter().filter(|(shell, _)| which(shell).is_none()).map(|(_, package)| *package).collect();
+    match install(&missing) {
+        Ok(()) => say("login shells: installed"),
+        Err(error) => say(&format!("not every login shell is here: {error:#}")),
+    }
+}
+
+/// Those that the tests cannot try here.
+pub fn missing_shells() -> Vec<&'static str> {
+    SHELLS.iter().map(|(shell, _)| *shell).filter(|shell| which(shell).is_none()).collect()
+}
+
 /// Makes sure that the lab's hosts can be built and booted.
 pub fn lab_tools() -> Result<()> {
     let tools = [
@@ -139,7 +160,9 @@ fn install(packages: &[&str]) -> Result<()> {
         if !is_root {
             command.args(["-n", "env"]);
         }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]).args(args);
+        // Somebody else may be installing something at this moment.
+        let patience = ["-o", "DPkg::Lock::Timeout=120"];
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]).args(patience).args(args);
         process::run(&mut command)
     };
     let install: Vec<&str> = ["install", "--no-install-recommends"].into_iter().chain(missing).collect();

@@ -34,6 +34,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let installed = thread::spawn(clients::for_tests);
     build()?;
     process::run(&mut test())?;
+    let missing = setup::missing_shells();
+    if !missing.is_empty() {
+        not_run(&format!("with {} as login shells", missing.join(", ")), "these are not installed");
+    }
     match installed.join().ok().context("installing the clients panicked")? {
         Ok(folder) => clients(&folder)?,
         Err(why) => not_run("with the MCP clients that people have", &why),
@@ -59,6 +63,7 @@ pub fn clients(folder: &Path) -> Result<()> {
     process::run(ignored("clients::").env("ORCHESTRATOR_CLIENTS", folder))
 }
 
+/// Says loudly what was not tested.
 fn not_run(which: &str, why: &str) {
     say("==================================================================");
     say(&format!("NOT RUN: the tests {which}, because {why}"));

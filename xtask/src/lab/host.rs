@@ -33,7 +33,7 @@ pub const HOSTS: [Host; 3] = [
     Host {
         name: "debian",
         address: "127.0.0.11",
-        users: &["root", "ops", "ada"],
+        users: &["root", "ops", "ada", "sh", "bash", "zsh", "fish", "tcsh", "ksh", "ash"],
         host_key: "etc/ssh/ssh_host_ed25519_key.pub",
         boots: true,
     },
@@ -113,8 +113,10 @@ impl Host {
             let home = if *user == "root" { tree.join("root") } else { tree.join("home").join(user) };
             authorize(&home, key)?;
         }
-        // A file that is not there need not be removed.
-        let _ = fs::remove_file(tree.join("lab-ready"));
+        for sign in ["lab-ready", "lab-failed"] {
+            // A file that is not there need not be removed.
+            let _ = fs::remove_file(tree.join(sign));
+        }
         let log = fs::File::create(folder.join(format!("{}.log", self.name)))?;
         let mut nspawn = Command::new("systemd-nspawn");
         nspawn
@@ -137,9 +139,13 @@ impl Host {
 
     /// Waits until everything on it is as the tests expect it.
     pub fn wait(&self, folder: &Path) -> Result<()> {
-        let ready = self.tree(folder)?.join("lab-ready");
+        let tree = self.tree(folder)?;
+        let (ready, failed) = (tree.join("lab-ready"), tree.join("lab-failed"));
         let started = Instant::now();
         while !ready.exists() || !self.answers() {
+            if let Ok(why) = fs::read_to_string(&failed) {
+                bail!("the host {} was booted, and what runs on it was not set up:\n{why}", self.name);
+            }
             // A process shows no arguments for a moment while it becomes another program.
             let gone = self.pid(folder).is_none() && started.elapsed() > Duration::from_secs(2);
             if gone || started.elapsed() > BOOT {
