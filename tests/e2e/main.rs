@@ -42,6 +42,7 @@ mod spawn;
 mod http;
 mod api;
 mod readme_plugin;
+mod javascript;
 mod fail2ban;
 mod logs;
 mod services;

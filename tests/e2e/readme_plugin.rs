@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::{Rig, repository};
 
 /// The files of the page: each stands in a code block below `<!-- file: PATH -->`.
-fn files(page: &str) -> Result<Vec<(PathBuf, String)>> {
+pub fn files(page: &str) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for part in page.split("<!-- file: ").skip(1) {
         let (path, rest) = part.split_once(" -->").context("a file's mark is not closed")?;

@@ -9,6 +9,7 @@ mod compare;
 mod component;
 mod demo;
 mod install;
+mod javascript;
 mod lab;
 mod lint;
 mod plugins;

@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use crate::process::{self, binary, cargo, root, say};
-use crate::{build, clients, lab, setup};
+use crate::{build, clients, javascript, lab, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -34,6 +34,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let installed = thread::spawn(clients::for_tests);
     build()?;
     process::run(&mut test())?;
+    match javascript::for_tests() {
+        Ok(tool) => process::run(ignored("javascript::").env("ORCHESTRATOR_QJS", tool))?,
+        Err(why) => not_run("of the plugin in JavaScript", &why),
+    }
     let missing = setup::missing_shells();
     if !missing.is_empty() {
         not_run(&format!("with {} as login shells", missing.join(", ")), "these are not installed");
