@@ -81,8 +81,23 @@ async fn every_tool_is_fully_described() -> Result<()> {
         described(name, &entry["inputSchema"])?;
         assert_eq!(entry["outputSchema"]["type"], "object", "{name}: output schema");
         jsonschema::validator_for(&entry["outputSchema"]).with_context(|| format!("{name}: output schema"))?;
+        for schema in ["inputSchema", "outputSchema"] {
+            ensure!(has_single_types(&entry[schema]), "{name}: a list of types in its {schema}");
+        }
     }
     Ok(())
+}
+
+/// A list of types is good JSON Schema, and refused by models that take the dialect of OpenAPI 3.0, with all tools beside it.
+fn has_single_types(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.iter().all(|(name, value)| {
+            let is_list = name == "type" && value.is_array();
+            !is_list && has_single_types(value)
+        }),
+        Value::Array(items) => items.iter().all(has_single_types),
+        _ => true,
+    }
 }
 
 /// An object schema with a description per property.

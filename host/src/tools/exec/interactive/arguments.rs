@@ -93,7 +93,7 @@ impl JsonSchema for Responses {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["object", "array"]})
+        json_schema!({"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]})
     }
 }
 

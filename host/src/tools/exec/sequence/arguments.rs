@@ -57,7 +57,7 @@ impl JsonSchema for StepArguments {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["string", "object"]})
+        json_schema!({"anyOf": [{"type": "string"}, {"type": "object"}]})
     }
 }
 
