@@ -189,6 +189,14 @@ mod tests {
         (result, started.elapsed())
     }
 
+    #[tokio::test]
+    async fn a_connection_is_probed_and_holds_nothing_back() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let stream = connect(&[listener.local_addr().unwrap()], deadline).await.unwrap();
+        assert!(stream.nodelay().unwrap() && SockRef::from(&stream).keepalive().unwrap());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_address_costs_a_quarter_of_a_second() {
         let (answered, time) = raced(&["::", "::2"], 20).await;

@@ -313,3 +313,20 @@ async fn an_update_that_changes_nothing_leaves_running_commands_alone() -> Resul
     ensure!(ran?.ok()?.str("stdout") == "done\n");
     Ok(())
 }
+
+#[tokio::test]
+async fn further_files_of_the_operator_count_as_known_hosts_and_must_be_there() -> Result<()> {
+    let (sshd, place) = (Sshd::start_with(ed25519()).await?, Place::new()?);
+    let (fleet, revoked) = (place.home().join("fleet_hosts"), place.root().join("revoked"));
+    std::fs::write(&fleet, sshd.known_hosts())?;
+    std::fs::write(&revoked, "")?;
+    let both = format!("~/fleet_hosts:{}", revoked.display());
+    let rig = Unpinned::on(sshd, place, |launch| launch.env("MCP_KNOWN_HOSTS", both)).await?;
+    rig.works().await?;
+    // Read afresh for each connection: what is written there in the meantime counts.
+    std::fs::write(&revoked, line(&rig.sshd, "@revoked ", "*", &rig.sshd.host_keys[0]))?;
+    rig.add(json!({"description": "connects anew"})).await?.ok()?;
+    rig.exec().await?.problem("HOST_KEY_CHANGED")?.names(&["@revoked", "revoked:1"])?;
+    std::fs::remove_file(&revoked)?;
+    rig.exec().await?.problem("CONNECTION_FAILED")?.names(&["cannot read", &revoked.display().to_string()])
+}

@@ -169,7 +169,7 @@ async fn what_a_proxy_refuses_is_told() -> Result<()> {
     let mut arguments = rig.server("bad");
     arguments["proxy"] = json!("http://ada:secret@127.0.0.1");
     let problem = rig.client.call("server_add", arguments).await?.problem("INVALID_ARGUMENT")?;
-    problem.names(&["proxy", "login"])?;
+    problem.names(&["proxy", "proxyPassword"])?;
     ensure!(!problem.message.contains("secret"), "{}", problem.message);
     Ok(())
 }

@@ -8,6 +8,8 @@ pub mod place;
 pub mod daemon;
 /// Key pairs made by `ssh-keygen`.
 pub mod keys;
+/// An ssh-agent with a key of a security device, made in software.
+pub mod device;
 /// A real OpenSSH server per test.
 pub mod sshd;
 /// An SSH server inside this process, which can be told to misbehave.

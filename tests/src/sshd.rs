@@ -91,9 +91,14 @@ impl Sshd {
 
     /// Lets one more key log in.
     pub fn authorize(&self, key: &KeyPair) -> Result<()> {
+        self.authorize_line(&key.public)
+    }
+
+    /// The same by its line of authorized_keys.
+    pub fn authorize_line(&self, line: &str) -> Result<()> {
         let path = self.folder.path().join("authorized_keys");
         let lines = fs::read_to_string(&path)?;
-        Ok(fs::write(path, format!("{lines}{}\n", key.public))?)
+        Ok(fs::write(path, format!("{lines}{line}\n"))?)
     }
 
     /// A folder of this server that goes with it.

@@ -1,4 +1,4 @@
-//! Adding, verifying and removing servers, and what the wire needs to reach one.
+//! Adding, verifying and removing servers. What the wire needs to reach one is in `reach`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,15 +7,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Servers;
+use super::reach::PROXY_PASSWORD;
 use crate::call::Call;
-use crate::config::expand_home;
-use crate::error::{Code, Problem};
-use crate::inventory::{Jump, Server, ServerPatch, secret_name};
-use crate::secrets::{Secret, StoredSecret};
-use crate::ssh::{Login, Purpose, Target};
-
-/// How many servers a connection may go through. A longer chain is a mistake, or a loop.
-const MAX_JUMPS: usize = 8;
+use crate::error::Problem;
+use crate::inventory::{Server, ServerPatch, secret_name};
+use crate::secrets::Secret;
+use crate::ssh::Purpose;
 
 /// What `server_add` is given: only what is `Some` changes.
 pub struct NewServer {
@@ -23,12 +20,13 @@ pub struct NewServer {
     pub host: Option<String>,
     pub port: Option<u64>,
     pub user: Option<String>,
-    pub key_path: Option<String>,
+    pub key_paths: Option<Vec<String>>,
     pub passphrase: Option<Secret>,
     pub password: Option<Secret>,
     pub agent: Option<bool>,
     pub jump: Option<String>,
     pub proxy: Option<String>,
+    pub proxy_password: Option<Secret>,
     pub host_key: Option<String>,
     pub tags: Option<Vec<String>>,
     pub description: Option<String>,
@@ -56,7 +54,7 @@ impl Servers {
     /// lead elsewhere. Says whether it is new.
     pub async fn add(&self, new: NewServer) -> Result<(Arc<Server>, bool), Problem> {
         let parts = self.parts();
-        let secrets = new.password.is_some() || new.passphrase.is_some();
+        let secrets = new.password.is_some() || new.passphrase.is_some() || new.proxy_password.is_some();
         let keep = async |what: &str, secret: Option<Secret>| match secret {
             None => Ok(None),
             Some(secret) if secret.expose().is_empty() => Ok(Some(None)),
@@ -67,11 +65,12 @@ impl Servers {
         let patch = ServerPatch {
             password: keep("password", new.password).await?,
             passphrase: keep("passphrase", new.passphrase).await?,
+            proxy_password: keep(PROXY_PASSWORD, new.proxy_password).await?,
             alias: new.alias,
             host: new.host,
             port: new.port,
             user: new.user,
-            key_path: new.key_path,
+            key_paths: new.key_paths,
             agent: new.agent,
             jump: new.jump,
             proxy: new.proxy,
@@ -140,37 +139,6 @@ impl Servers {
         Ok(self.parts().inventory.get(alias)?)
     }
 
-    /// What the wire needs to reach a server. Secrets are opened here, for this one connection.
-    pub(super) async fn target(&self, server: &Server) -> Result<Target, Problem> {
-        // From the server itself to the hop that is nearest to us. The inventory lets no circle in.
-        let mut way = vec![self.hop(server, &server.alias).await?];
-        let mut next = server.jump.clone();
-        let mut behind = server.clone();
-        while let Some(jump) = next.take() {
-            if way.len() > MAX_JUMPS {
-                return Err(Problem::invalid(format!("the way to {} has more than {MAX_JUMPS} jumps", server.alias)));
-            }
-            match jump.parse::<Jump>().map_err(Problem::invalid)? {
-                Jump::Alias(alias) => {
-                    behind = Server::clone(&*self.find(&alias)?);
-                    next = behind.jump.clone();
-                    way.push(self.hop(&behind, &alias).await?);
-                }
-                // One that is no server of ours is logged in to as the server behind it is, with that one's secrets.
-                Jump::Address { user, host, port } => {
-                    let hop = Server { alias: jump, user, host, port, host_key: None, jump: None, ..behind.clone() };
-                    way.push(self.hop(&hop, &behind.alias).await?);
-                }
-            }
-        }
-        let mut through = None;
-        while let Some(mut hop) = way.pop() {
-            hop.jump = through;
-            through = Some(Box::new(hop));
-        }
-        through.map(|target| *target).ok_or_else(|| Problem::internal("a server without a target"))
-    }
-
     /// What sudo may be told on this server: the password that is known of its user, if one is.
     pub(super) async fn sudo_password(&self, alias: &str, sudo: bool) -> Result<Option<Secret>, Problem> {
         if !sudo {
@@ -181,50 +149,5 @@ impl Servers {
             Some(stored) => self.open(&server, alias, "password", stored).await.map(Some),
             None => Ok(None),
         }
-    }
-
-    async fn open(
-        &self,
-        server: &Server,
-        secrets_of: &str,
-        kind: &str,
-        stored: &StoredSecret,
-    ) -> Result<Secret, Problem> {
-        self.parts().vault.open(&secret_name(secrets_of, kind), stored).await.map_err(|error| {
-            Problem::new(Code::AuthFailed, format!("the {kind} of {} can't be read: {error}", server.alias))
-                .detail("alias", server.alias.as_str())
-                .detail("step", "login")
-                .hint(format!("Set it again with server_add, alias {:?}.", server.alias))
-        })
-    }
-
-    async fn hop(&self, server: &Server, secrets_of: &str) -> Result<Target, Problem> {
-        let open = async |kind: &str, stored: &Option<StoredSecret>| match stored {
-            Some(stored) => self.open(server, secrets_of, kind, stored).await.map(Some),
-            None => Ok(None),
-        };
-        let mut logins = Vec::new();
-        if let Some(path) = server.key_path.as_deref().map(expand_home) {
-            logins.push(Login::Key {
-                path,
-                passphrase: open("passphrase", &server.passphrase).await?.map(Secret::into_inner),
-            });
-        }
-        if server.agent {
-            logins.push(Login::Agent);
-        }
-        if let Some(password) = open("password", &server.password).await? {
-            logins.push(Login::Password(password.into_inner()));
-        }
-        Ok(Target {
-            alias: server.alias.clone(),
-            host: server.host.clone(),
-            port: server.port,
-            user: server.user.clone(),
-            logins,
-            pin: server.host_key.clone(),
-            proxy: server.proxy.as_deref().map(str::parse).transpose().map_err(Problem::invalid)?,
-            jump: None,
-        })
     }
 }

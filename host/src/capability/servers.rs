@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::bulk::Bulk;
 use super::command::{Buffer, Watched, Wire};
-use super::{Argv, Captured, Finished, OutputSink, Shell};
+use super::{Argv, Captured, Finished, OutputSink, Shell, Ways};
 use crate::audit::{Audit, Entry};
 use crate::call::Call;
 use crate::error::Problem;
@@ -48,6 +48,7 @@ pub(super) struct Parts {
     pub(super) inventory: Inventory,
     pub(super) vault: Vault,
     pub(super) pool: Pool,
+    pub(super) ways: Ways,
     audit: Audit,
     /// What all transfers of the process share.
     pub(super) commons: Commons,
@@ -55,8 +56,8 @@ pub(super) struct Parts {
 }
 
 impl Servers {
-    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, audit: Audit, commons: Commons) -> Self {
-        Servers(Arc::new(Parts { inventory, vault, pool, audit, commons, bulk: Bulk::default() }))
+    pub fn new(inventory: Inventory, vault: Vault, pool: Pool, ways: Ways, audit: Audit, commons: Commons) -> Self {
+        Servers(Arc::new(Parts { inventory, vault, pool, ways, audit, commons, bulk: Bulk::default() }))
     }
 
     /// Every server, sorted by alias.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{files, memory};
 use crate::audit::Audit;
-use crate::capability::{Http, Servers};
+use crate::capability::{Http, Servers, Ways};
 use crate::config::{Proxy, Settings};
 use crate::http::Tls;
 use crate::inventory::Inventory;
@@ -46,9 +46,10 @@ impl Program {
         let kept = Kept::open(store.clone(), vault.clone()).await.context("opening what plugins keep")?;
         let inventory = Inventory::open(store.clone()).await.context("reading the servers")?;
         let audit = Audit::open(&at("audit.jsonl"))?;
-        let pool = Pool::new(PoolSettings::from(&*settings), HostKeys::new(&settings.data_dir, settings.host_keys));
+        let keys = HostKeys::new(&settings.data_dir, settings.host_keys, &settings.known_hosts);
+        let pool = Pool::new(PoolSettings::from(&*settings), keys);
         let commons = Commons::new(settings.allowed_roots.clone(), &settings.data_dir);
-        let servers = Servers::new(inventory, vault, pool.clone(), audit.clone(), commons);
+        let servers = Servers::new(inventory, vault, pool.clone(), Ways::from(&*settings), audit.clone(), commons);
         let jobs = Jobs::start(store.clone(), &settings).await.context("recovering the jobs of an earlier process")?;
         let plugins = Plugins::load(Setup {
             bundled: plugins::bundled(),

@@ -16,12 +16,17 @@ pub struct DetachConfig {
 impl DetachConfig {
     /// The entry that covers a command on a server, as it stands in the file.
     pub fn covers(&self, alias: &str, tags: &[String], cmd: &str) -> Option<&str> {
-        let server = |entry: &&String| match entry.strip_prefix("tag:") {
-            Some(tag) => tags.iter().any(|own| own == tag),
-            None => WildMatch::new(entry).matches(alias),
-        };
+        let server = |entry: &&String| is_meant(entry, alias, tags);
         let command = |entry: &&String| WildMatch::new(entry).matches(cmd.trim());
         self.servers.iter().find(server).or_else(|| self.commands.iter().find(command)).map(String::as_str)
+    }
+}
+
+/// Whether an entry of the file means a server: its alias, a glob (`build-*`) or a tag (`tag:build`).
+pub(super) fn is_meant(entry: &str, alias: &str, tags: &[String]) -> bool {
+    match entry.strip_prefix("tag:") {
+        Some(tag) => tags.iter().any(|own| own == tag),
+        None => WildMatch::new(entry).matches(alias),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use super::plugins::check_http_scope;
-use super::{ConfigError, DetachConfig, NAMES, PluginConfig, PluginLimits};
+use super::{ConfigError, DetachConfig, LegacyConfig, NAMES, PluginConfig, PluginLimits};
 
 /// What stands in the file.
 #[derive(Debug, Default)]
@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) plugin_limits: PluginLimits,
     pub(super) detach: DetachConfig,
+    pub(super) legacy: LegacyConfig,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +28,8 @@ struct Tables {
     plugin_limits: Limits,
     #[serde(default)]
     detach: DetachConfig,
+    #[serde(default)]
+    legacy: LegacyConfig,
 }
 
 #[derive(Default, Deserialize)]
@@ -36,8 +39,10 @@ struct Limits {
     compute_s: Option<u64>,
 }
 
+const TABLES: &[&str] = &["plugins", "plugin_limits", "detach", "legacy"];
 const PLUGIN: &[&str] = &["enabled", "settings", "grants"];
 const DETACH: &[&str] = &["servers", "commands"];
+const LEGACY: &[&str] = &["servers", "algorithms"];
 const GRANTS: &[&str] = &["servers", "exec", "sudo", "http"];
 const LIMITS: &[&str] = &["memory_mb", "compute_s"];
 
@@ -48,12 +53,12 @@ pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
     };
     let document = DeTable::parse(text).map_err(failed)?;
     let table = document.get_ref();
-    let top: Vec<_> = NAMES.iter().map(|(_, key)| *key).chain(["plugins", "plugin_limits", "detach"]).collect();
+    let top: Vec<_> = NAMES.iter().map(|(_, key)| *key).chain(TABLES.iter().copied()).collect();
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let place = line(text, key.span().start);
         let key: &str = key.get_ref();
-        if matches!(key, "plugins" | "plugin_limits" | "detach") {
+        if TABLES.contains(&key) {
             continue;
         }
         if key == "data_dir" {
@@ -77,8 +82,9 @@ pub(super) fn parse(text: &str) -> Result<File, ConfigError> {
             check_http_scope(scope).map_err(|what| ConfigError::Toml { line: None, message: wrong(what) })?;
         }
     }
-    let limits = plugin_limits(&tables.plugin_limits)?;
-    Ok(File { values, plugins: tables.plugins, plugin_limits: limits, detach: tables.detach })
+    tables.legacy.check().map_err(|message| ConfigError::Toml { line: None, message })?;
+    let Tables { plugins, plugin_limits: limits, detach, legacy } = tables;
+    Ok(File { values, plugins, plugin_limits: plugin_limits(&limits)?, detach, legacy })
 }
 
 fn plugin_limits(given: &Limits) -> Result<PluginLimits, ConfigError> {
@@ -106,6 +112,9 @@ fn check_tables(text: &str, top: &DeTable<'_>) -> Result<(), ConfigError> {
         }
         if key.get_ref() == "detach" {
             check(text, table, "detach", DETACH)?;
+        }
+        if key.get_ref() == "legacy" {
+            check(text, table, "legacy", LEGACY)?;
         }
         if key.get_ref() != "plugins" {
             continue;

@@ -7,6 +7,7 @@ mod detach;
 mod directory;
 mod error;
 mod file;
+mod legacy;
 mod plugins;
 mod proxy;
 mod sources;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub use detach::DetachConfig;
 pub use directory::prepare as prepare_data_dir;
 pub use error::ConfigError;
+pub use legacy::{LEGACY_ALGORITHMS, LegacyConfig};
 pub use plugins::{GrantsConfig, PluginConfig, PluginLimits, check_http_scope};
 pub use proxy::{Kind as ProxyKind, Proxy};
 
@@ -31,6 +33,7 @@ const NAMES: &[(&str, &str)] = &[
     ("MCP_INTERACTIVE_CMD_TIMEOUT_MS", "interactive_cmd_timeout_ms"),
     ("MCP_INTERACTIVE_CMD_TIMEOUT_S", "interactive_cmd_timeout_s"),
     ("MCP_MAX_WAIT_TIMEOUT_S", "max_wait_timeout_s"),
+    ("MCP_CONNECT_TIMEOUT_S", "connect_timeout_s"),
     ("MAX_CONNECTIONS_PER_SERVER", "max_connections_per_server"),
     ("MIN_CONNECTIONS_PER_SERVER", "min_connections_per_server"),
     ("IDLE_TIMEOUT", "idle_timeout"),
@@ -46,6 +49,8 @@ const NAMES: &[(&str, &str)] = &[
     ("MCP_DAEMON_IDLE_S", "daemon_idle_s"),
     ("MCP_HOST_KEYS", "host_keys"),
     ("MCP_PROXY", "proxy"),
+    ("MCP_PROXY_PASSWORD", "proxy_password"),
+    ("MCP_KNOWN_HOSTS", "known_hosts"),
     ("LOG_LEVEL", "log_level"),
     ("MCP_DEBUG", "debug"),
     ("MCP_MASTER_KEY", "master_key"),
@@ -90,6 +95,8 @@ pub struct Settings {
     pub interactive_timeout: Option<Duration>,
     /// The longest that `task_wait` waits. `MCP_MAX_WAIT_TIMEOUT_S`.
     pub max_wait: Duration,
+    /// From the first packet to being logged in, all jump servers together. `MCP_CONNECT_TIMEOUT_S`.
+    pub connect_timeout: Duration,
     pub max_connections_per_server: usize,
     pub min_connections_per_server: usize,
     /// A connection without channels is closed after this. `IDLE_TIMEOUT`.
@@ -114,6 +121,10 @@ pub struct Settings {
     pub host_keys: HostKeyPolicy,
     /// The proxy for connections to servers, unless they say otherwise. `MCP_PROXY`.
     pub proxy: Option<Proxy>,
+    /// What the proxy is told of its user, or a reference to it. `MCP_PROXY_PASSWORD`.
+    pub proxy_password: Option<String>,
+    /// Files of known_hosts that are read beside the usual ones. `MCP_KNOWN_HOSTS`.
+    pub known_hosts: Vec<PathBuf>,
     /// A `tracing` filter. `LOG_LEVEL`, `MCP_DEBUG`.
     pub log_level: String,
     /// The secret that seals stored secrets, or a reference to it. `MCP_MASTER_KEY`.
@@ -124,10 +135,12 @@ pub struct Settings {
     pub plugin_limits: PluginLimits,
     /// `[detach]`.
     pub detach: DetachConfig,
+    /// `[legacy]`.
+    pub legacy: LegacyConfig,
 }
 
 impl Settings {
-    /// What may be shown of them: all but the master key.
+    /// What may be shown of them: all but the secrets.
     pub fn shown(&self) -> serde_json::Value {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         serde_json::json!({
@@ -135,6 +148,7 @@ impl Settings {
             "sync_timeout_seconds": self.sync_timeout.as_secs_f64(),
             "command_timeout_seconds": seconds(self.command_timeout),
             "max_wait_seconds": self.max_wait.as_secs_f64(),
+            "connect_timeout_seconds": self.connect_timeout.as_secs_f64(),
             "max_connections_per_server": self.max_connections_per_server,
             "min_connections_per_server": self.min_connections_per_server,
             "idle_timeout_seconds": self.idle_timeout.as_secs_f64(),
@@ -147,19 +161,21 @@ impl Settings {
             "daemon_idle_seconds": seconds(self.daemon_idle),
             "host_keys": self.host_keys.as_str(),
             "proxy": self.proxy.as_ref().map(Proxy::to_string),
+            "known_hosts": self.known_hosts,
             "log_level": self.log_level,
             "master_key": if self.master_key.is_some() { "MCP_MASTER_KEY" } else { "key file" },
         })
     }
 
     /// Every setting as text by the name that an operator knows it by, so that two processes can tell whether theirs differ.
-    /// The master key is among them: the texts are for digests only.
+    /// Secrets are among them: the texts are for digests only.
     pub fn texts(&self) -> Vec<(&'static str, String)> {
         vec![
             ("MCP_SYNC_TIMEOUT_S", format!("{:?}", self.sync_timeout)),
             ("MCP_DEFAULT_CMD_TIMEOUT_MS", format!("{:?}", self.command_timeout)),
             ("MCP_INTERACTIVE_CMD_TIMEOUT_MS", format!("{:?}", self.interactive_timeout)),
             ("MCP_MAX_WAIT_TIMEOUT_S", format!("{:?}", self.max_wait)),
+            ("MCP_CONNECT_TIMEOUT_S", format!("{:?}", self.connect_timeout)),
             ("MAX_CONNECTIONS_PER_SERVER", self.max_connections_per_server.to_string()),
             ("MIN_CONNECTIONS_PER_SERVER", self.min_connections_per_server.to_string()),
             ("IDLE_TIMEOUT", format!("{:?}", self.idle_timeout)),
@@ -172,12 +188,15 @@ impl Settings {
             ("MCP_DAEMON_IDLE_S", format!("{:?}", self.daemon_idle)),
             ("MCP_HOST_KEYS", self.host_keys.as_str().to_owned()),
             ("MCP_PROXY", self.proxy.as_ref().map(Proxy::to_string).unwrap_or_default()),
+            ("MCP_PROXY_PASSWORD", self.proxy_password.clone().unwrap_or_default()),
+            ("MCP_KNOWN_HOSTS", format!("{:?}", self.known_hosts)),
             ("MCP_CA_FILE", format!("{:?}", self.ca_file)),
             ("LOG_LEVEL", self.log_level.clone()),
             ("MCP_MASTER_KEY", self.master_key.clone().unwrap_or_default()),
             ("[plugins] in orchestrator.toml", format!("{:?}", self.plugins)),
             ("[plugin_limits] in orchestrator.toml", format!("{:?}", self.plugin_limits)),
             ("[detach] in orchestrator.toml", format!("{:?}", self.detach)),
+            ("[legacy] in orchestrator.toml", format!("{:?}", self.legacy)),
         ]
     }
 
@@ -218,6 +237,7 @@ impl Settings {
         if min_connections > max_connections {
             return Err(ConfigError::Connections { min: min_connections, max: max_connections });
         }
+        let (proxy, proxy_password) = sources.proxy("MCP_PROXY", "MCP_PROXY_PASSWORD")?;
         let default_filter = if sources.flag("MCP_DEBUG")? { "debug" } else { "info" };
         Ok(Settings {
             data_dir: data_dir(env)?,
@@ -231,6 +251,7 @@ impl Settings {
                 seconds(120),
             )?,
             max_wait: sources.duration(&[("MCP_MAX_WAIT_TIMEOUT_S", Seconds)], seconds(600))?,
+            connect_timeout: seconds(sources.count("MCP_CONNECT_TIMEOUT_S", 20)? as u64),
             max_connections_per_server: max_connections,
             min_connections_per_server: min_connections,
             idle_timeout: sources.duration(&[("IDLE_TIMEOUT", Milliseconds)], seconds(300))?,
@@ -239,21 +260,24 @@ impl Settings {
             max_running_jobs: sources.count("MAX_RUNNING_JOBS", 128)?,
             max_jobs_per_server: sources.count("MAX_JOBS_PER_SERVER", 64)?,
             history_retention: sources.duration(&[("HISTORY_RETENTION", Milliseconds)], seconds(31 * 24 * 3600))?,
-            allowed_roots: roots(&sources, home(env)),
+            allowed_roots: paths(&sources, "MCP_ALLOWED_ROOTS", home(env)),
             ca_file: sources.text("MCP_CA_FILE").map(|path| expand(&path, home(env))),
             daemon_idle: sources.limit(&[("MCP_DAEMON_IDLE_S", Seconds)], seconds(300))?,
             host_keys: sources.host_keys("MCP_HOST_KEYS")?,
-            proxy: sources.proxy("MCP_PROXY")?,
+            proxy,
+            proxy_password,
+            known_hosts: paths(&sources, "MCP_KNOWN_HOSTS", home(env)),
             log_level: sources.log_filter("LOG_LEVEL", default_filter)?,
             master_key: sources.text("MCP_MASTER_KEY"),
             plugins: file.plugins,
             plugin_limits: file.plugin_limits,
             detach: file.detach,
+            legacy: file.legacy,
         })
     }
 }
 
-// By hand, since the master key may be a secret.
+// By hand, since some of them may be secrets.
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
@@ -305,8 +329,8 @@ fn expand(text: &str, home: Option<&str>) -> PathBuf {
 }
 
 /// Paths separated by `:` or `,`.
-fn roots(sources: &Sources, home: Option<&str>) -> Vec<PathBuf> {
-    let text = sources.text("MCP_ALLOWED_ROOTS").unwrap_or_default();
+fn paths(sources: &Sources, name: &str, home: Option<&str>) -> Vec<PathBuf> {
+    let text = sources.text(name).unwrap_or_default();
     let parts = text.split([':', ',']).map(str::trim).filter(|part| !part.is_empty());
     parts.map(|part| expand(part, home)).collect()
 }

@@ -12,7 +12,18 @@ pub enum Proxy {
         kind: Kind,
         host: String,
         port: u16,
+        /// As whom to log in there. The password is never part of this.
+        user: Option<String>,
     },
+}
+
+impl Proxy {
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Proxy::Direct => None,
+            Proxy::Through { user, .. } => user.as_deref(),
+        }
+    }
 }
 
 /// What it speaks.
@@ -36,12 +47,13 @@ impl Kind {
 impl FromStr for Proxy {
     type Err = &'static str;
 
-    /// Reads `socks5://host[:port]`, `http://host[:port]` or `none`. `socks5h` is the same as `socks5`.
+    /// Reads `socks5://[user@]host[:port]`, the same with `http`, or `none`. `socks5h` is the same as `socks5`. A user is
+    /// taken as it stands, since some have an `@` or a `\` in them.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         if text.eq_ignore_ascii_case("none") {
             return Ok(Proxy::Direct);
         }
-        let wrong = "socks5://host:port, http://host:port or none is accepted";
+        let wrong = "socks5://[user@]host:port, http://[user@]host:port or none is accepted";
         let (scheme, place) = text.split_once("://").ok_or(wrong)?;
         let (kind, usual) = match scheme.to_ascii_lowercase().as_str() {
             "socks5" | "socks5h" => (Kind::Socks5, 1080),
@@ -49,8 +61,18 @@ impl FromStr for Proxy {
             _ => return Err(wrong),
         };
         let place = place.trim_end_matches('/');
-        if place.contains('@') {
-            return Err("a proxy that wants a login is not supported: leave user and password out");
+        let (user, place) = match place.rsplit_once('@') {
+            Some((user, place)) => (Some(user), place),
+            None => (None, place),
+        };
+        if let Some(user) = user {
+            // RFC 7617 has no such user, and what stands behind it would be shown wherever the proxy is.
+            if user.contains(':') {
+                return Err("leave the password out of it: it goes to proxyPassword (MCP_PROXY_PASSWORD)");
+            }
+            if user.is_empty() || user.len() > 255 || user.chars().any(char::is_control) {
+                return Err(wrong);
+            }
         }
         let (host, port) = match place.strip_prefix('[') {
             Some(rest) => {
@@ -70,7 +92,7 @@ impl FromStr for Proxy {
         if host.is_empty() || host.len() > 255 || !host.chars().all(is_host) {
             return Err(wrong);
         }
-        Ok(Proxy::Through { kind, host: host.to_owned(), port })
+        Ok(Proxy::Through { kind, host: host.to_owned(), port, user: user.map(str::to_owned) })
     }
 }
 
@@ -78,10 +100,16 @@ impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Proxy::Direct => f.write_str("none"),
-            Proxy::Through { kind, host, port } if host.contains(':') => {
-                write!(f, "{}://[{host}]:{port}", kind.scheme())
+            Proxy::Through { kind, host, port, user } => {
+                write!(f, "{}://", kind.scheme())?;
+                if let Some(user) = user {
+                    write!(f, "{user}@")?;
+                }
+                match host.contains(':') {
+                    true => write!(f, "[{host}]:{port}"),
+                    false => write!(f, "{host}:{port}"),
+                }
             }
-            Proxy::Through { kind, host, port } => write!(f, "{}://{host}:{port}", kind.scheme()),
         }
     }
 }
@@ -98,6 +126,8 @@ mod tests {
         check("http://[2001:db8::1]:3128", "http://[2001:db8::1]:3128");
         check("http://proxy", "http://proxy:8080");
         check("None", "none");
+        check("socks5://ada@proxy", "socks5://ada@proxy:1080");
+        check("http://CORP\\ada@corp.example@[::1]:3128", "http://CORP\\ada@corp.example@[::1]:3128");
         for wrong in [
             "",
             "proxy:1080",
@@ -107,9 +137,11 @@ mod tests {
             "socks5://a b",
             "http://p:0",
             "http://[::1",
+            "http://@proxy",
+            "http://a\nb@proxy",
         ] {
             assert!(wrong.parse::<Proxy>().is_err(), "{wrong}");
         }
-        assert!("http://ada:secret@proxy:8080".parse::<Proxy>().unwrap_err().contains("login"));
+        assert!("http://ada:secret@proxy:8080".parse::<Proxy>().unwrap_err().contains("proxyPassword"));
     }
 }

@@ -90,10 +90,20 @@ impl Sources {
         }
     }
 
-    pub(super) fn proxy(&self, name: &str) -> Result<Option<Proxy>, ConfigError> {
-        let Some(found) = self.find(&[name]) else { return Ok(None) };
-        // What does not parse may hold a password, so it is not repeated.
-        found.value.parse().map(Some).map_err(|accepted| Found { value: "…", ..found }.wrong(accepted))
+    /// A proxy and the password of its user. Either may hold a secret, so what is wrong is not repeated.
+    pub(super) fn proxy(&self, name: &str, password: &str) -> Result<(Option<Proxy>, Option<String>), ConfigError> {
+        let wrong = |found: Found<'_>, accepted| Err(Found { value: "…", ..found }.wrong(accepted));
+        let given = self.find(&[name]);
+        let proxy: Option<Proxy> = match given.as_ref().map(|found| found.value.parse()).transpose() {
+            Ok(proxy) => proxy,
+            Err(accepted) => return given.map_or(Ok((None, None)), |found| wrong(found, accepted)),
+        };
+        let has_user = proxy.as_ref().is_some_and(|proxy| proxy.user().is_some());
+        match (given, self.find(&[password])) {
+            (Some(found), None) if has_user => wrong(found, "a user in it needs MCP_PROXY_PASSWORD"),
+            (_, Some(found)) if !has_user => wrong(found, "it belongs to a user in MCP_PROXY: socks5://USER@host:port"),
+            (_, found) => Ok((proxy, found.map(|found| found.value.to_owned()))),
+        }
     }
 
     /// A `tracing` filter; also in capitals and with the names of other loggers.

@@ -20,6 +20,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         command_timeout: Some(Duration::from_millis(300_000)),
         interactive_timeout: Some(Duration::from_millis(120_000)),
         max_wait: Duration::from_secs(600),
+        connect_timeout: Duration::from_secs(20),
         max_connections_per_server: 5,
         min_connections_per_server: 1,
         idle_timeout: Duration::from_millis(300_000),
@@ -33,11 +34,14 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         daemon_idle: Some(Duration::from_secs(300)),
         host_keys: HostKeyPolicy::Strict,
         proxy: None,
+        proxy_password: None,
+        known_hosts: Vec::new(),
         log_level: "info".to_owned(),
         master_key: None,
         plugins: BTreeMap::new(),
         plugin_limits: PluginLimits::default(),
         detach: DetachConfig::default(),
+        legacy: LegacyConfig::default(),
     };
     assert!(settings == expected, "{settings:?}");
 }
@@ -55,8 +59,39 @@ fn new_host_keys_are_accepted_only_where_the_operator_says_so() {
 #[test]
 fn a_proxy_that_cannot_be_used_stops_the_start_and_is_not_repeated() {
     let error = from(&[("MCP_PROXY", "http://ada:secret@proxy")], &[], "").unwrap_err().to_string();
-    assert!(error.contains("MCP_PROXY") && error.contains("login") && !error.contains("secret"), "{error}");
+    assert!(error.contains("MCP_PROXY") && error.contains("password") && !error.contains("secret"), "{error}");
     assert_eq!(from(&[], &[], "proxy = 'socks5://p'").unwrap().proxy.unwrap().to_string(), "socks5://p:1080");
+}
+
+#[test]
+fn a_proxys_user_and_its_password_need_each_other() {
+    let of = |settings: &[(&str, &str)]| from(settings, &[], "").map_err(|error| error.to_string());
+    let with_user = ("MCP_PROXY", "socks5://ada@proxy");
+    let password = ("MCP_PROXY_PASSWORD", "kestrel-secret");
+    let settings = of(&[with_user, password]).unwrap();
+    assert_eq!(settings.proxy_password.as_deref(), Some("kestrel-secret"));
+    assert!(!format!("{settings:?} {}", settings.shown()).contains("kestrel"));
+    let error = of(&[with_user]).unwrap_err();
+    assert!(error.contains("MCP_PROXY") && error.contains("MCP_PROXY_PASSWORD"), "{error}");
+    for proxy in [&[password][..], &[("MCP_PROXY", "socks5://proxy"), password], &[("MCP_PROXY", "none"), password]] {
+        let error = of(proxy).unwrap_err();
+        assert!(
+            error.contains("MCP_PROXY_PASSWORD") && error.contains("user") && !error.contains("kestrel"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn old_algorithms_are_allowed_by_name_and_server_only() {
+    let legacy = |text: &str| from(&[], &[], text).map(|settings| settings.legacy).map_err(|error| error.to_string());
+    let config = legacy("[legacy]\nservers = ['old-*']\nalgorithms = ['ssh-rsa', 'aes256-cbc']\n").unwrap();
+    assert_eq!(config.of("old-switch", &[]), ["ssh-rsa", "aes256-cbc"]);
+    assert!(config.of("web", &[]).is_empty());
+    let error = legacy("[legacy]\nservers = ['old-*']\nalgorithms = ['3des-cbc']\n").unwrap_err();
+    assert!(error.contains("3des-cbc") && error.contains("aes128-cbc"), "{error}");
+    let error = legacy("[legacy]\nserver = ['old-*']\n").unwrap_err();
+    assert!(error.contains("did you mean \"servers\"?"), "{error}");
 }
 
 #[test]

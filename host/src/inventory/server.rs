@@ -17,12 +17,12 @@ pub struct Server {
     #[serde(default = "ssh_port")]
     pub port: u16,
     pub user: String,
-    /// A private key file of the orchestrator's machine.
-    #[serde(default)]
-    pub key_path: Option<String>,
+    /// Private key files of the orchestrator's machine, in the order in which they are tried.
+    #[serde(default, rename = "key_path", with = "key_paths")]
+    pub key_paths: Vec<String>,
     #[serde(default)]
     pub password: Option<StoredSecret>,
-    /// Of the private key.
+    /// Of whichever private key is encrypted.
     #[serde(default)]
     pub passphrase: Option<StoredSecret>,
     /// Log in with what the agent behind `SSH_AUTH_SOCK` offers.
@@ -31,9 +31,12 @@ pub struct Server {
     /// An alias, or `user@host:port`; see [`Jump`].
     #[serde(default)]
     pub jump: Option<String>,
-    /// `socks5://host:port`, `http://host:port`, or `none` where the settings name one; see [`crate::config::Proxy`].
+    /// `socks5://user@host:port`, `http://user@host:port`, both also without a user, or `none` where the settings name one; see [`crate::config::Proxy`].
     #[serde(default)]
     pub proxy: Option<String>,
+    /// Of the user in `proxy`.
+    #[serde(default)]
+    pub proxy_password: Option<StoredSecret>,
     /// The only host key that is accepted, `SHA256:…`.
     #[serde(default)]
     pub host_key: Option<String>,
@@ -46,11 +49,39 @@ pub struct Server {
     pub updated: Timestamp,
 }
 
+/// One path is stored as a text, as it was when a server had one key, so that records of either age are read by either program.
+mod key_paths {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        One(String),
+        List(Vec<String>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(paths: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+        match paths {
+            [] => serializer.serialize_none(),
+            [path] => path.serialize(serializer),
+            paths => paths.serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+        Ok(match Option::<Stored>::deserialize(deserializer)? {
+            None => Vec::new(),
+            Some(Stored::One(path)) => vec![path],
+            Some(Stored::List(paths)) => paths,
+        })
+    }
+}
+
 fn ssh_port() -> u16 {
     22
 }
 
-/// The name that a server's secret is sealed under; `what` is `password` or `passphrase`.
+/// The name that a server's secret is sealed under; `what` is `password`, `passphrase` or `proxy password`.
 pub fn secret_name(alias: &str, what: &str) -> String {
     format!("server/{alias}/{what}")
 }
@@ -58,7 +89,7 @@ pub fn secret_name(alias: &str, what: &str) -> String {
 impl Server {
     /// The ways to log in, as words that may be shown.
     pub fn auth_kinds(&self) -> Vec<&'static str> {
-        let kinds = [(self.key_path.is_some(), "key"), (self.agent, "agent"), (self.password.is_some(), "password")];
+        let kinds = [(!self.key_paths.is_empty(), "key"), (self.agent, "agent"), (self.password.is_some(), "password")];
         kinds.into_iter().filter_map(|(there, kind)| there.then_some(kind)).collect()
     }
 }
@@ -71,7 +102,8 @@ pub struct ServerPatch {
     /// Wider than a port, so that a wrong number is refused with words.
     pub port: Option<u64>,
     pub user: Option<String>,
-    pub key_path: Option<String>,
+    /// All key files that it is to have.
+    pub key_paths: Option<Vec<String>>,
     /// `Some(None)` takes it away. Sealed under [`secret_name`]`(alias, "password")`.
     pub password: Option<Option<StoredSecret>>,
     /// As `password`, under `"passphrase"`.
@@ -79,6 +111,8 @@ pub struct ServerPatch {
     pub agent: Option<bool>,
     pub jump: Option<String>,
     pub proxy: Option<String>,
+    /// As `password`, under `"proxy password"`.
+    pub proxy_password: Option<Option<StoredSecret>>,
     pub host_key: Option<String>,
     /// All tags that it is to have.
     pub tags: Option<Vec<String>>,
@@ -107,16 +141,25 @@ impl ServerPatch {
         }
         tags.sort();
         tags.dedup();
+        let proxy = text(self.proxy, old.and_then(|old| old.proxy.as_ref()));
+        // Nothing proves that a proxy is the right one, so another one is not told what the one before it was told.
+        let known = old.filter(|old| old.proxy == proxy).and_then(|old| old.proxy_password.clone());
+        let proxy_password = self.proxy_password.unwrap_or(known);
+        let key_paths = match self.key_paths {
+            Some(paths) => each_once(paths),
+            None => old.map(|old| old.key_paths.clone()).unwrap_or_default(),
+        };
         Ok(Server {
             host: text(self.host, old.map(|old| &old.host)).ok_or_else(|| needed("host"))?,
             port,
             user: text(self.user, old.map(|old| &old.user)).ok_or_else(|| needed("user"))?,
-            key_path: text(self.key_path, old.and_then(|old| old.key_path.as_ref())),
+            key_paths,
             password: self.password.unwrap_or_else(|| old.and_then(|old| old.password.clone())),
             passphrase: self.passphrase.unwrap_or_else(|| old.and_then(|old| old.passphrase.clone())),
             agent: self.agent.unwrap_or_else(|| old.is_some_and(|old| old.agent)),
             jump: text(self.jump, old.and_then(|old| old.jump.as_ref())),
-            proxy: text(self.proxy, old.and_then(|old| old.proxy.as_ref())),
+            proxy,
+            proxy_password,
             host_key: text(self.host_key, old.and_then(|old| old.host_key.as_ref())),
             tags,
             description: text(self.description, old.and_then(|old| old.description.as_ref())),
@@ -125,6 +168,17 @@ impl ServerPatch {
             alias: self.alias,
         })
     }
+}
+
+/// The paths that say something, in their order. One that stands there twice would be refused twice.
+fn each_once(paths: Vec<String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for path in paths.iter().map(|path| path.trim()).filter(|path| !path.is_empty()) {
+        if !kept.iter().any(|known| known == path) {
+            kept.push(path.to_owned());
+        }
+    }
+    kept
 }
 
 /// The server to go through.

@@ -52,6 +52,46 @@ async fn an_update_changes_only_what_it_gives_and_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn several_keys_are_kept_in_order_and_each_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, inventory) = open(&directory).await;
+    let keys = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+    let first = ServerPatch { agent: None, key_paths: keys(&["~/b", " ~/a ", "~/b", ""]), ..patch("web") };
+    let (server, _) = inventory.upsert(first).await.unwrap();
+    assert_eq!(
+        (server.key_paths.as_slice(), server.auth_kinds()),
+        (&["~/b".to_owned(), "~/a".to_owned()][..], vec!["key"])
+    );
+    drop(inventory);
+    let inventory = Inventory::open(store).await.unwrap();
+    assert_eq!(*inventory.get("web").unwrap(), *server);
+    // An update that says nothing of keys leaves them; an empty one takes them away, and then something else must be there.
+    let update = |key_paths, agent| ServerPatch { alias: "web".to_owned(), key_paths, agent, ..ServerPatch::default() };
+    assert_eq!(inventory.upsert(update(None, None)).await.unwrap().0.key_paths, server.key_paths);
+    assert!(inventory.upsert(update(keys(&[""]), None)).await.unwrap_err().to_string().contains("at least one way"));
+    assert!(inventory.upsert(update(keys(&[]), Some(true))).await.unwrap().0.key_paths.is_empty());
+}
+
+#[test]
+fn a_record_with_one_key_reads_and_is_written_as_it_always_was() {
+    let record = |key: serde_json::Value| {
+        serde_json::json!({"alias": "web", "host": "h", "user": "u", "key_path": key, "created": "2026-01-01T00:00:00Z",
+            "updated": "2026-01-01T00:00:00Z"})
+    };
+    let check = |key: serde_json::Value, paths: &[&str]| {
+        let server: Server = serde_json::from_value(record(key.clone())).unwrap();
+        assert_eq!(server.key_paths, paths);
+        assert_eq!(serde_json::to_value(&server).unwrap()["key_path"], key);
+    };
+    check(serde_json::json!("~/a"), &["~/a"]);
+    check(serde_json::json!(["~/a", "~/b"]), &["~/a", "~/b"]);
+    check(serde_json::Value::Null, &[]);
+    let mut older = record(serde_json::Value::Null);
+    older.as_object_mut().unwrap().remove("key_path");
+    assert!(serde_json::from_value::<Server>(older).unwrap().key_paths.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_with_its_argument() {
     let directory = tempfile::tempdir().unwrap();
     let (_store, inventory) = open(&directory).await;
@@ -108,6 +148,25 @@ async fn jumps_make_no_loop_and_are_not_removed_from_under_others() {
     assert_eq!(error, "b is the way to c: change or remove that first");
     inventory.remove("c").await.unwrap();
     inventory.remove("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proxys_password_is_for_that_proxy_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_store, inventory) = open(&directory).await;
+    let secret = || Some(Some(crate::secrets::StoredSecret::Reference("env:PROXY".to_owned())));
+    let through = |proxy: &str| ServerPatch { proxy: Some(proxy.to_owned()), ..patch("web") };
+    let refused = async |patch| inventory.upsert(patch).await.unwrap_err().to_string();
+    assert!(refused(through("socks5://ada@p")).await.starts_with("proxyPassword: the user \"ada\""));
+    assert!(
+        refused(ServerPatch { proxy_password: secret(), ..through("socks5://p") }).await.contains("belongs to a user")
+    );
+    inventory.upsert(ServerPatch { proxy_password: secret(), ..through("socks5://ada@p") }).await.unwrap();
+    // What says nothing of the proxy, or the same, leaves both.
+    assert!(inventory.upsert(patch("web")).await.unwrap().0.proxy_password.is_some());
+    assert!(inventory.upsert(through("socks5://ada@p")).await.unwrap().0.proxy_password.is_some());
+    assert!(refused(through("socks5://ada@elsewhere")).await.starts_with("proxyPassword"));
+    assert_eq!(inventory.upsert(through("none")).await.unwrap().0.proxy_password, None);
 }
 
 #[test]

@@ -70,10 +70,23 @@ pub(super) fn server(server: &Server, find: impl Fn(&str) -> Option<Arc<Server>>
             format!("{key:?} is not a fingerprint: write SHA256: and 43 characters, as `ssh-keygen -lf` prints it"),
         );
     }
-    if let Some(Err(wrong)) = server.proxy.as_deref().map(str::parse::<Proxy>) {
-        return invalid("proxy", wrong.to_owned());
+    let proxy = match server.proxy.as_deref().map(str::parse::<Proxy>).transpose() {
+        Ok(proxy) => proxy,
+        Err(wrong) => return invalid("proxy", wrong.to_owned()),
+    };
+    match (proxy.as_ref().and_then(Proxy::user), &server.proxy_password) {
+        (Some(user), None) => {
+            return invalid(
+                "proxyPassword",
+                format!("the user {user:?} in proxy needs it, again where proxy is changed"),
+            );
+        }
+        (None, Some(_)) => {
+            return invalid("proxyPassword", "it belongs to a user in proxy: socks5://USER@host:port".to_owned());
+        }
+        _ => {}
     }
-    if server.passphrase.is_some() && server.key_path.is_none() {
+    if server.passphrase.is_some() && server.key_paths.is_empty() {
         return invalid("passphrase", "it belongs to a private key, so keyPath is needed too".to_owned());
     }
     if server.auth_kinds().is_empty() {

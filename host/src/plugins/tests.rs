@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::*;
 use crate::audit::Audit;
 use crate::call::{Call, Recorded, Reply};
-use crate::capability::{Http, Servers};
+use crate::capability::{Http, Servers, Ways};
 use crate::config::{GrantsConfig, PluginConfig, PluginLimits};
 use crate::error::{Code, Problem};
 use crate::http::Tls;
@@ -98,7 +98,7 @@ impl Home {
             min_connections: 1,
             idle_timeout: Duration::from_secs(60),
             keep_alive_interval: None,
-            proxy: None,
+            connect_limit: Duration::from_secs(20),
             trusted_silence: Duration::ZERO,
             next_after: Duration::from_secs(3600),
         };
@@ -108,6 +108,7 @@ impl Home {
                 inventory,
                 vault,
                 pool,
+                Ways::default(),
                 Audit::open(&at("audit.jsonl")).unwrap(),
                 Commons::new(Vec::new(), self.dir.path()),
             ),

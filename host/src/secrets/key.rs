@@ -9,7 +9,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use redb::{ReadableTable, TableDefinition, TableError};
 use zeroize::Zeroizing;
 
-use super::{Reference, Secret, SecretError, decrypt, encrypt};
+use super::{Secret, SecretError, decrypt, encrypt};
 use crate::store::{Store, StoreError};
 
 const VAULT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vault");
@@ -51,11 +51,7 @@ pub(super) async fn load(
 }
 
 async fn from_passphrase(store: &Store, given: &Secret) -> Result<Key, SecretError> {
-    let passphrase = if Reference::looks_like_one(given.expose()) {
-        Reference::parse(given.expose())?.resolve().await?
-    } else {
-        given.clone()
-    };
+    let passphrase = given.resolved().await?;
     if passphrase.expose().is_empty() {
         return Err(SecretError::EmptyMasterKey);
     }

@@ -18,6 +18,16 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 /// How much of a command's standard error is told.
 const STDERR_SHOWN: usize = 400;
 
+impl Secret {
+    /// What it refers to, where it is meant as a reference; else itself.
+    pub async fn resolved(&self) -> Result<Secret, SecretError> {
+        match Reference::looks_like_one(self.expose()) {
+            true => Reference::parse(self.expose())?.resolve().await,
+            false => Ok(self.clone()),
+        }
+    }
+}
+
 /// Where a secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {

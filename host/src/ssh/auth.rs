@@ -4,18 +4,22 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKeyWithHashAlg};
-use russh::{AgentAuthError, MethodKind, MethodSet};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
+use russh::{AgentAuthError, MethodKind, MethodSet, Signer};
+use tokio::net::UnixStream;
 
+use super::algorithms::SSH_RSA;
+use super::client::Client;
 use super::error::{Endpoint, SshError, Step};
 use super::key_file::{self, KeyFileError};
-use super::session::Client;
+use super::rsa::RsaSigner;
 use super::target::{Login, Target};
 
 /// More rounds of questions than any honest server asks.
@@ -32,6 +36,12 @@ pub enum Attempt {
     CertificateRefused {
         path: PathBuf,
         why: &'static str,
+    },
+    /// The server ended the connection instead of refusing once more. With the number of keys that it was shown, and what it
+    /// said.
+    CutOff {
+        keys: usize,
+        says: Option<String>,
     },
     PasswordRefused,
     /// The server asks for something that a password does not answer: a second factor, a new password.
@@ -54,6 +64,14 @@ impl fmt::Display for Attempt {
             Attempt::KeyRefused(path) => write!(f, "the key {} was refused", path.display()),
             Attempt::CertificateRefused { path, why } => {
                 write!(f, "the key {} was refused, and its certificate {why}", path.display())
+            }
+            Attempt::CutOff { keys, says } => {
+                match keys {
+                    0 => f.write_str("the server ended the connection")?,
+                    1 => f.write_str("the server ended the connection after 1 key")?,
+                    keys => write!(f, "the server ended the connection after {keys} keys")?,
+                }
+                says.as_ref().map_or(Ok(()), |says| write!(f, " and says {says:?}"))
             }
             Attempt::PasswordRefused => f.write_str("the password was refused"),
             Attempt::Questions(prompt) => write!(f, "the server asked {prompt:?}, which a password does not answer"),
@@ -81,6 +99,11 @@ impl Attempt {
                  the server must trust its authority (TrustedUserCAKeys)."
                     .to_owned(),
             ),
+            Attempt::CutOff { .. } => Some(
+                "A server lets one try a few times only (MaxAuthTries, mostly 6; a certificate and its key are two): name the right \
+                 key first in keyPath, and leave out what does not fit, the agent's keys too."
+                    .to_owned(),
+            ),
             Attempt::AgentMissing => Some("Start this program with SSH_AUTH_SOCK set, or use keyPath.".to_owned()),
             Attempt::AgentEmpty => Some("Load the key with ssh-add.".to_owned()),
             Attempt::Questions(_) => Some("Log in with a key: a question cannot be answered here.".to_owned()),
@@ -94,6 +117,7 @@ impl Attempt {
             Attempt::KeyFile(error) => error.reason(),
             Attempt::KeyRefused(_) => "KEY_REFUSED",
             Attempt::CertificateRefused { .. } => "CERTIFICATE_REFUSED",
+            Attempt::CutOff { .. } => "TOO_MANY_FAILURES",
             Attempt::PasswordRefused => "PASSWORD_REFUSED",
             Attempt::Questions(_) => "QUESTION_UNANSWERED",
             Attempt::AgentMissing => "AGENT_MISSING",
@@ -120,6 +144,47 @@ struct Conversation<'a> {
     at: &'a Arc<Endpoint>,
     /// What the server accepts, as far as it has said so.
     accepts: Option<MethodSet>,
+    watch: &'a Watch,
+    /// The keys and certificates that the server was shown.
+    keys: usize,
+    /// The operator allows signatures with SHA-1 here.
+    sha1: bool,
+}
+
+/// What is seen of a login from outside, while it goes on.
+pub struct Watch {
+    /// What the server says when it ends the connection.
+    pub farewell: Arc<OnceLock<String>>,
+    /// The agent is being waited for, and maybe the person in front of it.
+    pub agent: AtomicBool,
+}
+
+/// An agent whose work is seen from outside.
+struct Watched<'a> {
+    agent: AgentClient<UnixStream>,
+    watch: &'a Watch,
+}
+
+impl Signer for Watched<'_> {
+    type Error = AgentAuthError;
+
+    async fn auth_sign(
+        &mut self,
+        key: &AgentIdentity,
+        hash: Option<HashAlg>,
+        data: Vec<u8>,
+    ) -> Result<Vec<u8>, AgentAuthError> {
+        Ok(self.watch.the_agent(self.agent.sign_request(key, hash, data)).await?)
+    }
+}
+
+impl Watch {
+    async fn the_agent<T>(&self, work: impl Future<Output = T>) -> T {
+        self.agent.store(true, Ordering::Relaxed);
+        let done = work.await;
+        self.agent.store(false, Ordering::Relaxed);
+        done
+    }
 }
 
 /// Whether a certificate is good at this time, as a predicate. The server decides; this only helps to understand it.
@@ -129,27 +194,34 @@ fn validity(certificate: &Certificate) -> &'static str {
         "has expired"
     } else if now < certificate.valid_after() {
         "is not valid yet"
-    } else if is_rsa(certificate) {
-        "is an RSA one, which can be used through an ssh-agent only"
     } else {
         "was refused, too"
     }
 }
 
-/// The library signs for RSA certificates with SHA-1 unless an agent does it, which no server of today takes.
-fn is_rsa(certificate: &Certificate) -> bool {
-    matches!(certificate.algorithm(), Algorithm::Rsa { .. })
-}
-
 /// Logs in, or says what was tried and what the server accepts.
-pub async fn login(handle: &mut Handle<Client>, target: &Target, at: &Arc<Endpoint>) -> Result<(), SshError> {
-    let mut talk = Conversation { handle, user: &target.user, at, accepts: None };
+pub async fn login(
+    handle: &mut Handle<Client>,
+    target: &Target,
+    at: &Arc<Endpoint>,
+    watch: &Watch,
+) -> Result<(), SshError> {
+    let sha1 = target.legacy.iter().any(|name| name == SSH_RSA);
+    let mut talk = Conversation { handle, user: &target.user, at, accepts: None, watch, keys: 0, sha1 };
     let mut waiting: Vec<&Login> = target.logins.iter().collect();
     let mut attempts = Vec::new();
     // Each partial success takes one login away and starts over: what was not accepted before may be what is wanted now.
     'again: loop {
         for (index, login) in waiting.iter().enumerate() {
-            match talk.attempt(login).await? {
+            let outcome = match talk.attempt(login).await {
+                Err(SshError::Lost { .. }) if talk.was_cut_off() => {
+                    let says = watch.farewell.get().cloned();
+                    attempts.insert(0, Attempt::CutOff { keys: talk.keys, says });
+                    break 'again;
+                }
+                outcome => outcome?,
+            };
+            match outcome {
                 Outcome::In => return Ok(()),
                 Outcome::Partial(method) => {
                     attempts.clear();
@@ -163,14 +235,21 @@ pub async fn login(handle: &mut Handle<Client>, target: &Target, at: &Arc<Endpoi
                 }
             }
         }
-        let accepts = talk.accepts.iter().flat_map(|set| set.iter()).map(<&'static str>::from).collect();
-        return Err(SshError::Login { at: at.clone(), user: target.user.clone(), attempts, accepts });
+        break;
     }
+    let accepts = talk.accepts.iter().flat_map(|set| set.iter()).map(<&'static str>::from).collect();
+    Err(SshError::Login { at: at.clone(), user: target.user.clone(), attempts, accepts })
 }
 
 impl Conversation<'_> {
     fn accepts(&self, method: MethodKind) -> bool {
         self.accepts.as_ref().is_none_or(|set| set.contains(&method))
+    }
+
+    /// Whether a connection that is gone was ended by the server because of what it was shown, and not by accident: it says
+    /// something, or has refused a key before. Such a login is not repeated, since that would count against us, too.
+    fn was_cut_off(&self) -> bool {
+        self.watch.farewell.get().is_some() || self.keys > 1
     }
 
     fn lost(&self, cause: russh::Error) -> SshError {
@@ -205,16 +284,15 @@ impl Conversation<'_> {
                 if let Some(certificate) = certificate {
                     // Before the plain key, as OpenSSH does: it may carry restrictions that the plain key lacks.
                     refused = Attempt::CertificateRefused { path: path.clone(), why: validity(&certificate) };
-                    if !is_rsa(&certificate) {
-                        let result = self.handle.authenticate_openssh_cert(self.user, key.clone(), certificate).await;
-                        let result = result.map_err(|error| self.lost(error))?;
-                        match self.judge(result, "publickey", refused.clone())? {
-                            Outcome::Not(_) => {}
-                            outcome => return Ok(outcome),
-                        }
+                    self.keys += 1;
+                    let result = self.certificate(&key, certificate).await?;
+                    match self.judge(result, "publickey", refused.clone())? {
+                        Outcome::Not(_) => {}
+                        outcome => return Ok(outcome),
                     }
                 }
                 let hash = self.hash_for(&key.algorithm()).await?;
+                self.keys += 1;
                 let result = self.handle.authenticate_publickey(self.user, PrivateKeyWithHashAlg::new(key, hash)).await;
                 let result = result.map_err(|error| self.lost(error))?;
                 self.judge(result, "publickey", refused)
@@ -224,13 +302,29 @@ impl Conversation<'_> {
         }
     }
 
+    async fn certificate(&mut self, key: &Arc<PrivateKey>, certificate: Certificate) -> Result<AuthResult, SshError> {
+        if !matches!(certificate.algorithm(), Algorithm::Rsa { .. }) {
+            let result = self.handle.authenticate_openssh_cert(self.user, key.clone(), certificate).await;
+            return result.map_err(|error| self.lost(error));
+        }
+        let hash = self.hash_for(&key.algorithm()).await?;
+        let mut signer = RsaSigner(key.clone());
+        let result = self.handle.authenticate_certificate_with(self.user, certificate, hash, &mut signer).await;
+        result.map_err(|error| match error {
+            AgentAuthError::Send(_) => self.lost(russh::Error::SendError),
+            AgentAuthError::Key(error) => self.lost(error.into()),
+        })
+    }
+
     /// RSA keys sign with SHA-2 wherever the server does not say that it only knows SHA-1 (RFC 8332).
     async fn hash_for(&self, algorithm: &Algorithm) -> Result<Option<HashAlg>, SshError> {
         if !matches!(algorithm, Algorithm::Rsa { .. }) {
             return Ok(None);
         }
         let best = self.handle.best_supported_rsa_hash().await.map_err(|error| self.lost(error))?;
-        Ok(best.unwrap_or(Some(HashAlg::Sha512)))
+        // An old server says nothing, and then only SHA-1 may be what it takes.
+        let silent = if self.sha1 { None } else { Some(HashAlg::Sha512) };
+        Ok(best.unwrap_or(silent))
     }
 
     async fn password(&mut self, password: &str) -> Result<Outcome, SshError> {
@@ -287,20 +381,23 @@ impl Conversation<'_> {
             russh::keys::Error::EnvVar(_) => Attempt::AgentMissing,
             other => Attempt::AgentFailed(other.to_string()),
         };
-        let mut agent = match AgentClient::connect_env().await {
-            Ok(agent) => agent,
+        let asked = async {
+            let mut agent = AgentClient::connect_env().await?;
+            let identities = agent.request_identities().await?;
+            Ok::<_, russh::keys::Error>((agent, identities))
+        };
+        let (agent, identities) = match self.watch.the_agent(asked).await {
+            Ok(answer) => answer,
             Err(error) => return Ok(Outcome::Not(failed(error))),
         };
-        let identities = match agent.request_identities().await {
-            Ok(identities) => identities,
-            Err(error) => return Ok(Outcome::Not(failed(error))),
-        };
+        let mut agent = Watched { agent, watch: self.watch };
         if identities.is_empty() {
             return Ok(Outcome::Not(Attempt::AgentEmpty));
         }
         let mut last = Attempt::AgentRefused(identities.len());
         for identity in identities {
             let hash = self.hash_for(&identity.public_key().algorithm()).await?;
+            self.keys += 1;
             let result = match identity {
                 AgentIdentity::PublicKey { key, .. } => {
                     self.handle.authenticate_publickey_with(self.user, key, hash, &mut agent).await

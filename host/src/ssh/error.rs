@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::Attempt;
+use super::proxy::ProxyError;
 use crate::error::{Code, Problem};
 use crate::net::errno;
 
@@ -20,6 +21,8 @@ pub enum Step {
     Handshake,
     HostKey,
     Login,
+    /// Waiting for the ssh-agent during the login.
+    Agent,
     /// Waiting for a free place in the pool.
     Pool,
     Channel,
@@ -36,7 +39,7 @@ impl Step {
             Step::Connect => "connect",
             Step::Handshake => "handshake",
             Step::HostKey => "host_key",
-            Step::Login => "login",
+            Step::Login | Step::Agent => "login",
             Step::Pool => "pool",
             Step::Channel => "channel",
             Step::Forward => "forward",
@@ -52,6 +55,7 @@ impl Step {
             Step::Handshake => "agreeing on keys (SSH handshake)",
             Step::HostKey => "verifying the host key",
             Step::Login => "logging in",
+            Step::Agent => "waiting for the ssh-agent (a key may have to be touched or confirmed there)",
             Step::Pool => "waiting for a free connection in the pool",
             Step::Channel => "opening a channel",
             Step::Forward => "waiting for the server to connect further",
@@ -143,7 +147,7 @@ pub enum SshError {
     #[error("{at}: the SSH handshake failed: {cause}")]
     Handshake { at: Arc<Endpoint>, cause: Arc<russh::Error> },
     #[error("{at}: the proxy {proxy} did not connect: {cause}")]
-    Proxy { at: Arc<Endpoint>, proxy: String, cause: Arc<io::Error> },
+    Proxy { at: Arc<Endpoint>, proxy: String, cause: Arc<ProxyError> },
     #[error("{at}: the host key is not known: {key_type} {fingerprint}")]
     HostKeyUnknown {
         at: Arc<Endpoint>,
@@ -167,6 +171,8 @@ pub enum SshError {
     HostKeyRevoked { at: Arc<Endpoint>, fingerprint: String, file: PathBuf, line: usize },
     #[error("{at}: the host certificate, signed by {authority}, does not count: {reason}")]
     HostCertificate { at: Arc<Endpoint>, authority: String, reason: String },
+    #[error("{at}: the host key is an RSA key of {bits} bits, which can be broken")]
+    HostKeyShort { at: Arc<Endpoint>, bits: u32 },
     #[error("{at}: cannot read or write {}: {cause}", .file.display())]
     KnownHosts { at: Arc<Endpoint>, file: PathBuf, cause: Arc<io::Error> },
     #[error("{at}: login as {user:?} failed: {}{}", describe(.attempts), accepted(.accepts))]
@@ -221,11 +227,11 @@ impl SshError {
             SshError::Target(problem) => problem.retryable,
             SshError::Resolve { .. }
             | SshError::Connect { .. }
-            | SshError::Proxy { .. }
             | SshError::Forward { .. }
             | SshError::Lost { .. }
             | SshError::Timeout { .. }
             | SshError::ChannelRefused { .. } => true,
+            SshError::Proxy { cause, .. } => cause.is_retryable(),
             // No agreement on algorithms stays none; a connection that broke on the way may hold the next time.
             SshError::Handshake { cause, .. } => {
                 !matches!(**cause, russh::Error::NoCommonAlgo { .. } | russh::Error::Version)
@@ -237,6 +243,7 @@ impl SshError {
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
             | SshError::HostCertificate { .. }
+            | SshError::HostKeyShort { .. }
             | SshError::KnownHosts { .. }
             | SshError::Login { .. }
             | SshError::Cancelled { .. }
@@ -270,6 +277,7 @@ impl SshError {
             | SshError::HostKeyChanged { .. }
             | SshError::HostKeyRevoked { .. }
             | SshError::HostCertificate { .. }
+            | SshError::HostKeyShort { .. }
             | SshError::KnownHosts { .. } => Step::HostKey,
             SshError::Login { .. } => Step::Login,
             SshError::Lost { step, .. } | SshError::Timeout { step, .. } | SshError::Cancelled { step, .. } => *step,
@@ -317,6 +325,7 @@ impl SshError {
             | SshError::HostKeyChanged { at, .. }
             | SshError::HostKeyRevoked { at, .. }
             | SshError::HostCertificate { at, .. }
+            | SshError::HostKeyShort { at, .. }
             | SshError::KnownHosts { at, .. }
             | SshError::Login { at, .. }
             | SshError::Lost { at, .. }
@@ -339,7 +348,7 @@ impl SshError {
         match self {
             SshError::Resolve { .. } => Some("ENOTFOUND".to_owned()),
             SshError::Connect { cause, .. } | SshError::KnownHosts { cause, .. } => Some(errno(cause)),
-            SshError::Proxy { .. } => Some("PROXY".to_owned()),
+            SshError::Proxy { cause, .. } => Some(cause.reason().to_owned()),
             SshError::Forward { cause, .. }
             | SshError::Handshake { cause, .. }
             | SshError::Lost { cause, .. }
@@ -351,6 +360,7 @@ impl SshError {
             }),
             SshError::Timeout { .. } => Some("ETIMEDOUT".to_owned()),
             SshError::HostKeyRevoked { .. } => Some("REVOKED".to_owned()),
+            SshError::HostKeyShort { .. } => Some("RSA_TOO_SHORT".to_owned()),
             SshError::Login { attempts, .. } => attempts.first().map(|attempt| attempt.reason().to_owned()),
             SshError::CommandLost { loss: Loss::Connection, .. } => Some("CONNECTION_LOST".to_owned()),
             SshError::CommandLost { loss: Loss::Status, .. } => Some("NO_EXIT_STATUS".to_owned()),

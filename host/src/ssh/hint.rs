@@ -2,8 +2,10 @@
 
 use std::io;
 
+use super::algorithms;
 use super::auth::Attempt;
 use super::error::{Endpoint, Loss, SshError, Step};
+use super::proxy::ProxyError;
 
 impl SshError {
     /// What to do next.
@@ -22,6 +24,13 @@ impl SshError {
                 }
                 _ => "Check host, port and network.".to_owned(),
             },
+            SshError::Proxy { cause, .. } if matches!(**cause, ProxyError::LoginRefused { .. }) => {
+                "Correct the user in proxy and proxyPassword (server_add), or MCP_PROXY and MCP_PROXY_PASSWORD, the ones of all servers.".to_owned()
+            }
+            SshError::Proxy { cause, .. } if matches!(**cause, ProxyError::LoginWanted) => {
+                "Write the user into proxy (socks5://USER@host:port) and give proxyPassword (server_add); for the proxy of all servers it \
+                 is MCP_PROXY and MCP_PROXY_PASSWORD.".to_owned()
+            }
             SshError::Proxy { at, .. } => format!(
                 "Check that the proxy runs and may connect to {} on port {}; server_add changes proxy, MCP_PROXY is the one of \
                  all servers, and \"none\" goes without.",
@@ -30,8 +39,8 @@ impl SshError {
             SshError::Forward { jump, at, .. } => {
                 format!("Check that {jump} allows TCP forwarding and can reach {} on port {}.", at.host, at.port)
             }
-            SshError::Handshake { cause, .. } => match **cause {
-                russh::Error::NoCommonAlgo { .. } => "The server offers only algorithms that are refused here as unsafe: update its sshd.".to_owned(),
+            SshError::Handshake { at, cause } => match &**cause {
+                russh::Error::NoCommonAlgo { theirs, .. } => no_agreement(at, theirs),
                 _ => "Check that this port speaks SSH; a server that limits connections (MaxStartups, fail2ban) closes them at this point.".to_owned(),
             },
             SshError::HostKeyUnknown { at, fingerprint, authority_only, .. } => {
@@ -55,6 +64,7 @@ impl SshError {
                  pin the key itself with hostKey, once somebody who knows the server has confirmed it."
                     .to_owned()
             }
+            SshError::HostKeyShort { .. } => "Make the server a longer key, or one of another type: ssh-keygen -A.".to_owned(),
             SshError::KnownHosts { file, .. } => format!("Make {} readable for the user who runs this.", file.display()),
             SshError::Login { attempts, .. } => return attempts.iter().find_map(Attempt::hint).or_else(|| {
                 Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())
@@ -62,6 +72,9 @@ impl SshError {
             SshError::Lost { .. } => "Try again: nothing was run.".to_owned(),
             SshError::Timeout { step: Step::Pool, .. } => {
                 "All connections to this server are busy: wait for running jobs, or raise MAX_CONNECTIONS_PER_SERVER.".to_owned()
+            }
+            SshError::Timeout { step: Step::Agent, .. } => {
+                "Unlock the agent, or touch or confirm the key when it asks; MCP_CONNECT_TIMEOUT_S gives more time.".to_owned()
             }
             SshError::Timeout { step: Step::Connect | Step::Resolve, .. } => "The host does not answer: check host, port, network and firewall.".to_owned(),
             SshError::Timeout { .. } => "The server answers too slowly: check its load, then try again.".to_owned(),
@@ -90,6 +103,19 @@ impl SshError {
             ),
             SshError::Cancelled { .. } | SshError::PoolClosed { .. } | SshError::CommandCancelled { .. } => return None,
         })
+    }
+}
+
+/// What to do about a server that offers nothing that is safe.
+fn no_agreement(at: &Endpoint, theirs: &[String]) -> String {
+    let update = "The server offers only algorithms that are refused here as unsafe: update its sshd.";
+    match algorithms::allowable(theirs).as_slice() {
+        [] => update.to_owned(),
+        names => format!(
+            "{update} Where that is not possible, the operator can allow {} for {:?} with [legacy] in orchestrator.toml.",
+            names.join(" or "),
+            at.alias
+        ),
     }
 }
 

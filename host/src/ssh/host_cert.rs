@@ -136,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_is_signed_with_sha_1_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        keygen(&["-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", "ca"], folder.path());
+        let judged = |signature: &str| {
+            let cert = certificate(folder.path(), &["-h", "-t", signature]);
+            judge(&cert, &[authority(folder.path(), Marker::CertAuthority)], "web", now())
+        };
+        assert_eq!(judged("rsa-sha2-512"), Verdict::Proven);
+        assert_eq!(judged("ssh-rsa"), Verdict::Refused("it is signed with SHA-1".to_owned()));
+    }
+
+    #[test]
     fn a_certificate_that_was_changed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let cert = certificate(folder.path(), &["-h", "-n", "web"]);

@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use russh::Preferred;
-use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyBase64, PublicKeyOrCertificate, parse_public_key_base64};
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{HashAlg, PublicKey, PublicKeyBase64, PublicKeyOrCertificate, parse_public_key_base64};
 use tokio::sync::Mutex;
 
 use super::host_cert::{self, Verdict};
 use super::known_hosts::{self, Line, Marker};
 use crate::config::HostKeyPolicy;
 
+/// The shortest RSA key of a server, in bits: OpenSSH's default (RequiredRSASize).
+const MIN_RSA: u32 = 1024;
 /// Unknown keys that are remembered for somebody to vouch for.
 const MAX_SHOWN: usize = 256;
 
@@ -27,6 +29,9 @@ const MAX_SHOWN: usize = 256;
 #[derive(Clone, Debug)]
 pub struct HostKeys {
     files: Vec<PathBuf>,
+    /// So many of them, from the first, are named by the operator and must be there: one that is missed may be the list of
+    /// what was revoked.
+    named: usize,
     policy: HostKeyPolicy,
     /// Where new keys are written, if anywhere. An async lock, since it is held from looking once more to having written: of two
     /// keys that are shown for a new server at the same time only one can be its first.
@@ -36,21 +41,22 @@ pub struct HostKeys {
 }
 
 impl HostKeys {
-    /// The user's file, the system's, and ours in the data directory.
-    pub fn new(data_dir: &Path, policy: HostKeyPolicy) -> Self {
-        let mut files = Vec::new();
+    /// The user's file, the system's, those that the operator names, and ours in the data directory.
+    pub fn new(data_dir: &Path, policy: HostKeyPolicy, named: &[PathBuf]) -> Self {
+        let mut files = named.to_vec();
         if let Some(home) = std::env::home_dir() {
             files.push(home.join(".ssh/known_hosts"));
         }
         files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
         let ours = data_dir.join("known_hosts");
         files.push(ours.clone());
-        HostKeys { files, policy, ours: Some(Arc::new(Mutex::new(ours))), shown: Arc::default() }
+        let ours = Some(Arc::new(Mutex::new(ours)));
+        HostKeys { files, named: named.len(), policy, ours, shown: Arc::default() }
     }
 
     /// Exactly these files, in this order, and never another key.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        HostKeys { files, policy: HostKeyPolicy::Strict, ours: None, shown: Arc::default() }
+        HostKeys { files, named: 0, policy: HostKeyPolicy::Strict, ours: None, shown: Arc::default() }
     }
 
     /// Whether a key that nobody has vouched for is trusted from now on, because the operator accepts new ones. It is written
@@ -94,18 +100,20 @@ impl HostKeys {
         remember(&ours.lock().await, line).map(|()| true)
     }
 
-    /// What the files say about a server. A file that does not exist says nothing; one that cannot be read is an error,
-    /// because it could hold a revocation.
+    /// What the files say about a server. A file that does not exist says nothing, unless the operator names it; one that
+    /// cannot be read is an error, because it could hold a revocation.
     pub async fn lookup(&self, host: &str, port: u16) -> Result<Vec<Known>, (PathBuf, io::Error)> {
         let name = known_hosts::lookup_name(host, port);
         let mut known = Vec::new();
-        for file in &self.files {
+        for (index, file) in self.files.iter().enumerate() {
             match tokio::fs::read(file).await {
                 Ok(bytes) => {
                     let lines = known_hosts::find(&String::from_utf8_lossy(&bytes), &name);
                     known.extend(lines.into_iter().map(|line| Known { file: file.clone(), line }));
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error)
+                    if index >= self.named
+                        && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(error) => return Err((file.clone(), error)),
             }
         }
@@ -131,6 +139,10 @@ pub enum Decision {
         /// Of the authority's key.
         authority: String,
         reason: String,
+    },
+    /// An RSA key that can be broken, so that it proves nothing, whoever vouches for it.
+    TooShort {
+        bits: u32,
     },
     /// Nothing is known about this server.
     Unknown {
@@ -171,7 +183,12 @@ fn public(key: &PublicKey) -> String {
 /// Judges what a server, asked for as `host`, has shown: a key or a certificate. A pin is about the key itself, and a
 /// certificate of an authority that is not known is no more than the key in it.
 pub fn judge(pin: Option<&str>, known: &[Known], host: &str, shown: &PublicKeyOrCertificate) -> Decision {
-    let plain = decide(pin, known, &shown.public_key());
+    let key = shown.public_key();
+    match key.key_data() {
+        KeyData::Rsa(rsa) if rsa.key_size() < MIN_RSA => return Decision::TooShort { bits: rsa.key_size() },
+        _ => {}
+    }
+    let plain = decide(pin, known, &key);
     let certificate = match shown.certificate() {
         Some(certificate) if pin.is_none() && !matches!(plain, Decision::Revoked { .. }) => certificate,
         _ => return plain,
@@ -249,43 +266,11 @@ pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decisi
     }
 }
 
-/// The host-key algorithms to ask for: those of which a key is known first, because the server shows its key of the first
-/// one that it has. With a pin the known key with that fingerprint goes first.
-pub fn preferred_algorithms(pin: Option<&str>, known: &[Known]) -> Vec<Algorithm> {
-    let wanted = |algorithm: &Algorithm| {
-        known.iter().any(|entry| {
-            entry.line.marker == Marker::None
-                && same_key_type(&entry.line.key.algorithm(), algorithm)
-                && pin.is_none_or(|pin| pin.trim().trim_end_matches('=') == fingerprint(&entry.line.key))
-        })
-    };
-    // SHA-1 signatures prove nothing any more, so the last of the library's list, plain ssh-rsa, is never offered.
-    let all = Preferred::DEFAULT.key.iter().filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None });
-    let (mut first, rest): (Vec<Algorithm>, Vec<Algorithm>) = all.cloned().partition(wanted);
-    first.extend(rest);
-    first
-}
-
-/// The host-key algorithms of which a certificate is asked for, before all plain keys: all of them where an authority is known
-/// for the host, else none.
-pub fn certificate_algorithms(pin: Option<&str>, known: &[Known]) -> Vec<Algorithm> {
-    match pin.is_none() && known.iter().any(|entry| entry.line.marker == Marker::CertAuthority) {
-        true => preferred_algorithms(None, &[]),
-        false => Vec::new(),
-    }
-}
-
-/// An RSA key serves several signature algorithms.
-fn same_key_type(key: &Algorithm, algorithm: &Algorithm) -> bool {
-    match (key, algorithm) {
-        (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
-        _ => key == algorithm,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use russh::keys::{EcdsaCurve, PrivateKey};
+    use russh::keys::ssh_key::Mpint;
+    use russh::keys::ssh_key::public::RsaPublicKey;
+    use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
     use super::*;
 
@@ -379,17 +364,18 @@ mod tests {
     }
 
     #[test]
-    fn the_types_that_are_known_are_asked_for_first() {
-        let (ec, ed) = (key(ecdsa()), key(Algorithm::Ed25519));
-        assert_eq!(preferred_algorithms(None, &[]).first(), Some(&Algorithm::Ed25519));
-        assert_eq!(preferred_algorithms(None, &[known(1, Marker::None, &ec)]).first(), Some(&ecdsa()));
-        // What is revoked or an authority's is not what the server should show.
-        for marker in [Marker::Revoked, Marker::CertAuthority] {
-            assert_eq!(preferred_algorithms(None, &[known(1, marker, &ec)]).first(), Some(&Algorithm::Ed25519));
-        }
-        let both = [known(1, Marker::None, &ec), known(2, Marker::None, &ed)];
-        assert_eq!(preferred_algorithms(Some(&fingerprint(&ec)), &both).first(), Some(&ecdsa()));
-        assert!(!preferred_algorithms(None, &both).contains(&Algorithm::Rsa { hash: None }));
+    fn an_rsa_key_that_can_be_broken_proves_nothing() {
+        let of = |bytes: usize| {
+            let number = Mpint::from_positive_bytes;
+            let rsa = RsaPublicKey::new(number(&[1, 0, 1]), number(&vec![0xff; bytes])).unwrap();
+            PublicKey::from(KeyData::Rsa(rsa))
+        };
+        let judged = |key: PublicKey| {
+            let lines = [known(1, Marker::None, &key)];
+            judge(None, &lines, "web", &PublicKeyOrCertificate::PublicKey { key, hash_alg: None })
+        };
+        assert_eq!(judged(of(96)), Decision::TooShort { bits: 768 });
+        assert_eq!(judged(of(128)), Decision::Trusted);
     }
 
     #[tokio::test]
@@ -399,7 +385,7 @@ mod tests {
         let files = vec![folder.path().join("theirs"), ours.clone()];
         let strict = HostKeys::from_files(files.clone());
         let (policy, place) = (HostKeyPolicy::AcceptNew, Some(Arc::new(Mutex::new(ours.clone()))));
-        let keys = HostKeys { policy, ours: place, files, shown: Arc::default() };
+        let keys = HostKeys { policy, ours: place, files, named: 0, shown: Arc::default() };
         let (first, second, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519), key(ecdsa()));
         assert!(!strict.accepts("new", 22, &first).await.unwrap() && !ours.exists());
         assert!(keys.accepts("new", 22, &first).await.unwrap());
@@ -421,7 +407,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_can_vouch_for_a_key_that_no_server_has_shown() {
         let folder = tempfile::tempdir().unwrap();
-        let keys = HostKeys::new(folder.path(), HostKeyPolicy::Strict);
+        let keys = HostKeys::new(folder.path(), HostKeyPolicy::Strict, &[]);
         let line = format!("new.invalid {}", public(&key(Algorithm::Ed25519)));
         assert!(!keys.vouch(&line).await.unwrap() && !folder.path().join("known_hosts").exists());
         (0..2 * MAX_SHOWN).for_each(|number| keys.note(&number.to_string()));
@@ -434,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_first_keys_at_the_same_time_one_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
-        let keys = HostKeys::new(folder.path(), HostKeyPolicy::AcceptNew);
+        let keys = HostKeys::new(folder.path(), HostKeyPolicy::AcceptNew, &[]);
         let offered: Vec<PublicKey> = (0..8).map(|_| key(Algorithm::Ed25519)).collect();
         let accepted =
             futures::future::join_all(offered.iter().map(|one| keys.accepts("new.invalid", 2222, one))).await;
@@ -453,14 +439,6 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "c ssh-ed25519 CCCC\nd ssh-ed25519 DDDD\n");
     }
 
-    #[test]
-    fn certificates_are_asked_for_where_an_authority_is_known_and_nothing_is_pinned() {
-        let authority = known(1, Marker::CertAuthority, &key(Algorithm::Ed25519));
-        assert!(certificate_algorithms(None, std::slice::from_ref(&authority)).contains(&ecdsa()));
-        assert!(certificate_algorithms(Some("SHA256:x"), &[authority]).is_empty());
-        assert!(certificate_algorithms(None, &[known(1, Marker::None, &key(ecdsa()))]).is_empty());
-    }
-
     #[tokio::test]
     async fn a_file_that_cannot_be_read_is_an_error_and_a_missing_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -468,5 +446,10 @@ mod tests {
         assert_eq!(keys.lookup("web", 22).await.unwrap(), []);
         let keys = HostKeys::from_files(vec![folder.path().to_owned()]);
         assert_eq!(keys.lookup("web", 22).await.unwrap_err().0, folder.path());
+        let named = folder.path().join("named");
+        let keys = HostKeys::new(folder.path(), HostKeyPolicy::Strict, std::slice::from_ref(&named));
+        assert_eq!(keys.lookup("web", 22).await.unwrap_err().0, named);
+        std::fs::write(&named, format!("web {}\n", public(&key(ecdsa())))).unwrap();
+        assert_eq!(keys.lookup("web", 22).await.unwrap().len(), 1);
     }
 }

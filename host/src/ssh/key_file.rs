@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use russh::keys::{Certificate, PrivateKey, decode_secret_key};
+use russh::keys::{Algorithm, Certificate, PrivateKey, decode_secret_key};
 use zeroize::Zeroizing;
 
 /// No key file is larger; the limit keeps a wrong path (a log, a device) out of memory.
@@ -32,6 +32,9 @@ pub enum KeyFileError {
     NotAKey(PathBuf),
     #[error("{} is not a certificate: {cause}", .path.display())]
     NotACertificate { path: PathBuf, cause: String },
+    /// The file names a key that is in a device (`ed25519-sk`, `ecdsa-sk`).
+    #[error("the key of {} is in a device, which only an ssh-agent can ask", .0.display())]
+    InHardware(PathBuf),
     /// A key in a form that is not understood here.
     #[error("the key file {} cannot be used: {cause}", .path.display())]
     Unsupported { path: PathBuf, cause: String },
@@ -59,6 +62,9 @@ impl KeyFileError {
             KeyFileError::NotACertificate { path, .. } => {
                 format!("Take {} away, or have the key signed again (ssh-keygen -s).", path.display())
             }
+            KeyFileError::InHardware(path) => {
+                format!("Load it into an ssh-agent (ssh-add {}) and set agent instead of keyPath.", path.display())
+            }
             KeyFileError::Unsupported { path, .. } => {
                 format!("Convert a copy of it to OpenSSH's format: ssh-keygen -p -f {}", path.display())
             }
@@ -75,6 +81,7 @@ impl KeyFileError {
             KeyFileError::PassphraseWrong(_) => "PASSPHRASE_WRONG",
             KeyFileError::PublicKey(_) | KeyFileError::NotAKey(_) => "NOT_A_PRIVATE_KEY",
             KeyFileError::NotACertificate { .. } => "NOT_A_CERTIFICATE",
+            KeyFileError::InHardware(_) => "KEY_IN_HARDWARE",
             KeyFileError::Unsupported { .. } => "KEY_UNSUPPORTED",
         }
     }
@@ -97,7 +104,11 @@ pub fn load(path: &Path, passphrase: Option<&str>) -> Result<PrivateKey, KeyFile
         return Err(KeyFileError::TooOpen { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
     }
     let Ok(text) = std::str::from_utf8(&bytes) else { return Err(KeyFileError::NotAKey(path.to_owned())) };
-    decode(path, text, passphrase)
+    let key = decode(path, text, passphrase)?;
+    match key.algorithm() {
+        Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => Err(KeyFileError::InHardware(path.to_owned())),
+        _ => Ok(key),
+    }
 }
 
 /// The OpenSSH certificate beside a key, in the file that `ssh-keygen -s` writes: the key's name and `-cert.pub`. Most keys

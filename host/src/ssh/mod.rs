@@ -14,11 +14,14 @@ mod stop;
 mod quote;
 mod running;
 mod session;
+mod client;
 mod host_key;
 mod host_cert;
 mod known_hosts;
 mod auth;
 mod key_file;
+mod rsa;
+mod algorithms;
 mod tcp;
 mod proxy;
 mod bounds;
@@ -33,8 +36,8 @@ pub use lease::Lease;
 pub use pool::{ConnectionStats, Pool, PoolSettings, Purpose, ServerStats};
 pub use quota::{Quota, Reached, Stopped};
 pub use quote::{QuoteError, command_line, command_words};
-pub use session::{CONNECT_LIMIT, ServerKey};
-pub use target::{Login, Target};
+pub use session::ServerKey;
+pub use target::{Login, Target, Via};
 
 #[cfg(test)]
 mod tests;

@@ -2,25 +2,23 @@
 //!
 //! Not how connections are shared: that is the pool.
 
-use std::borrow::Cow;
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, Config, Handle, Msg};
-use russh::keys::{Algorithm, PublicKeyOrCertificate};
-use russh::{Channel, Disconnect, Preferred, cipher};
+use russh::{Channel, Disconnect, Preferred};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::auth;
+use super::algorithms;
+use super::auth::{self, Watch};
 use super::bounds::Bounds;
+use super::client::{Client, Failure};
 use super::error::{Endpoint, SshError, Step};
-use super::host_key::{self, Decision, HostKeys, Known};
+use super::host_key::{Decision, HostKeys};
 use super::known_hosts;
 use super::proxy;
 use super::running::Running;
@@ -29,8 +27,6 @@ use super::tcp::{Traffic, Wire};
 use crate::config::Proxy;
 use crate::net;
 
-/// From the first packet to being logged in, all jump servers together.
-pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// More hops than anybody needs; a chain that is longer goes round in a circle.
 const MAX_JUMPS: usize = 8;
 /// Messages that wait in a channel until they are read: with packets of 32 KiB at most 1 MiB each.
@@ -50,6 +46,8 @@ const BULK_WINDOW: u32 = 32 << 20;
 /// What a connection is made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
+    /// From the first packet to being logged in, all jump servers together.
+    pub limit: Duration,
     pub keep_alive: Option<Duration>,
     /// Large amounts of data over long lines.
     pub bulk: bool,
@@ -92,9 +90,9 @@ struct Link {
     _cut: DropGuard,
 }
 
-/// Connects and logs in within [`CONNECT_LIMIT`] and the bounds of the call.
+/// Connects and logs in within the limit of `tuning` and the bounds of the call.
 pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &Bounds) -> Result<Session, SshError> {
-    let bounds = bounds.within(CONNECT_LIMIT);
+    let bounds = bounds.within(tuning.limit);
     // From the nearest server to the target itself.
     let mut route = vec![target];
     while let Some(jump) = route.last().and_then(|last| last.jump.as_deref()) {
@@ -146,25 +144,25 @@ async fn connect_hop(
     let at = endpoint(target);
     let known = bounds.step(&at, Step::HostKey, keys.lookup(&target.host, target.port)).await?;
     let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
-    let pin = target.pin.as_deref();
-    let algorithms = host_key::preferred_algorithms(pin, &known);
-    let config = Arc::new(config(algorithms, host_key::certificate_algorithms(pin, &known), tuning));
+    let config = Arc::new(config(algorithms::preferred(target.pin.as_deref(), &known, &target.legacy), tuning));
     let ended = CancellationToken::new();
     let cut = CancellationToken::new();
     let key = Arc::new(OnceLock::new());
+    let farewell = Arc::new(OnceLock::new());
     let client = Client {
         at: at.clone(),
         pin: target.pin.clone(),
         known,
         keys: keys.clone(),
         shown: Arc::clone(&key),
+        farewell: Arc::clone(&farewell),
         _ended: ended.clone().drop_guard(),
     };
     // From here on giving up, also by being dropped, cuts the stream.
     let guard = cut.clone().drop_guard();
     let (mut handle, traffic) = match through {
         None => {
-            let stream = dial(target, &at, bounds).await?;
+            let stream = dial(target, &at, tuning.limit, bounds).await?;
             let wire = BufReader::with_capacity(READ_AHEAD, Wire::new(stream, traffic.clone(), cut));
             let handle = handshake(config, wire, client, &at, bounds).await?;
             (handle, traffic.clone())
@@ -183,18 +181,25 @@ async fn connect_hop(
             (handshake(config, wire, client, &at, bounds).await?, inner)
         }
     };
-    bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at)).await??;
+    let watch = Watch { farewell, agent: AtomicBool::new(false) };
+    let login = bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at, &watch)).await;
+    login.map_err(|error| match error {
+        SshError::Timeout { at, after, .. } if watch.agent.load(Ordering::Relaxed) => {
+            SshError::Timeout { at, step: Step::Agent, after }
+        }
+        other => other,
+    })??;
     Ok(Link { handle, key, traffic, ended, _cut: guard })
 }
 
 /// The TCP connection to the nearest server, through its proxy if it has one.
-async fn dial(target: &Target, at: &Arc<Endpoint>, bounds: &Bounds) -> Result<TcpStream, SshError> {
-    let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + CONNECT_LIMIT);
-    if let Some(way @ Proxy::Through { kind, host, port }) = &target.proxy {
-        let dialled = proxy::connect(*kind, (host, *port), (&target.host, target.port), deadline);
+async fn dial(target: &Target, at: &Arc<Endpoint>, limit: Duration, bounds: &Bounds) -> Result<TcpStream, SshError> {
+    let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + limit);
+    if let Some(via) = target.proxy.as_ref().filter(|via| via.proxy != Proxy::Direct) {
+        let dialled = proxy::connect(via, (&target.host, target.port), deadline);
         return bounds.step(at, Step::Connect, dialled).await?.map_err(|cause| SshError::Proxy {
             at: at.clone(),
-            proxy: way.to_string(),
+            proxy: via.proxy.to_string(),
             cause: Arc::new(cause),
         });
     }
@@ -226,6 +231,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Failure::HostKey(Decision::BadCertificate { authority, reason }) => {
                 SshError::HostCertificate { at: at.clone(), authority, reason }
             }
+            Failure::HostKey(Decision::TooShort { bits }) => SshError::HostKeyShort { at: at.clone(), bits },
             Failure::HostKey(Decision::Trusted | Decision::Certified) => {
                 SshError::Handshake { at: at.clone(), cause: Arc::new(russh::Error::UnknownKey) }
             }
@@ -235,33 +241,11 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     })
 }
 
-fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, tuning: Tuning) -> Config {
-    let mut ciphers = vec![
-        cipher::CHACHA20_POLY1305,
-        cipher::AES_256_GCM,
-        cipher::AES_256_CTR,
-        cipher::AES_192_CTR,
-        cipher::AES_128_CTR,
-    ];
-    // With instructions for it AES-GCM is a third faster than ChaCha20; without them it is slower and leaks timing.
-    ciphers.insert(if cpu_has_aes() { 0 } else { 1 }, cipher::AES_128_GCM);
-    if cpu_has_aes() {
-        ciphers.swap(1, 2);
-    }
-    // For a test in which somebody between changes what is said.
-    #[cfg(test)]
-    ciphers.push(cipher::NONE);
+fn config(preferred: Preferred, tuning: Tuning) -> Config {
     let usual = Config::default();
     Config {
         window_size: if tuning.bulk { BULK_WINDOW } else { usual.window_size },
-        preferred: Preferred {
-            key: Cow::Owned(keys),
-            host_key_certificates: Cow::Owned(certificates),
-            cipher: Cow::Owned(ciphers),
-            // Compression costs more time than it saves on what commands print.
-            compression: Cow::Borrowed(&[russh::compression::NONE]),
-            ..Preferred::DEFAULT
-        },
+        preferred,
         nodelay: true,
         channel_buffer_size: CHANNEL_BUFFER,
         keepalive_interval: tuning.keep_alive,
@@ -269,15 +253,6 @@ fn config(keys: Vec<Algorithm>, certificates: Vec<Algorithm>, tuning: Tuning) ->
         keepalive_max: 1,
         ..usual
     }
-}
-
-fn cpu_has_aes() -> bool {
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    return std::arch::is_x86_feature_detected!("aes");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
-    return false;
 }
 
 impl Session {
@@ -345,145 +320,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Our side of a connection: it judges the host key, and refuses everything that a server could ask of a client.
-pub struct Client {
-    at: Arc<Endpoint>,
-    pin: Option<String>,
-    known: Vec<Known>,
-    keys: HostKeys,
-    /// Filled with the key once it is trusted.
-    shown: Arc<OnceLock<ServerKey>>,
-    /// The library drops its handler when the connection has ended.
-    _ended: DropGuard,
-}
-
-/// Why a connection ended during the handshake.
-#[derive(Debug)]
-pub enum Failure {
-    HostKey(Decision),
-    /// A new key could not be looked up once more or written down.
-    KnownHosts(PathBuf, io::Error),
-    Wire(russh::Error),
-}
-
-impl From<russh::Error> for Failure {
-    fn from(error: russh::Error) -> Self {
-        Failure::Wire(error)
-    }
-}
-
-impl client::Handler for Client {
-    type Error = Failure;
-
-    async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Failure> {
-        let key = offered.public_key();
-        let mut decision = host_key::judge(self.pin.as_deref(), &self.known, &self.at.host, offered);
-        if let Decision::Unknown { .. } = decision
-            && self
-                .keys
-                .accepts(&self.at.host, self.at.port, &key)
-                .await
-                .map_err(|(file, cause)| Failure::KnownHosts(file, cause))?
-        {
-            decision = Decision::Trusted;
-        }
-        match decision {
-            Decision::Trusted | Decision::Certified => {
-                let certified = decision == Decision::Certified;
-                let (fingerprint, key_type) = (host_key::fingerprint(&key), key.algorithm().to_string());
-                // A rekey shows the key again; the first one stays.
-                let _ = self.shown.set(ServerKey { fingerprint, key_type, certified });
-                Ok(true)
-            }
-            refused => {
-                if let Decision::Unknown { public, .. } = &refused {
-                    self.keys.note(&format!("{} {public}", known_hosts::lookup_name(&self.at.host, self.at.port)));
-                }
-                Err(Failure::HostKey(refused))
-            }
-        }
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _channel: Channel<Msg>,
-        _connected_address: &str,
-        _connected_port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _channel: Channel<Msg>,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_session(
-        &mut self,
-        _channel: Channel<Msg>,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _channel: Channel<Msg>,
-        _host: &str,
-        _port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _channel: Channel<Msg>,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Failure> {
-        refuse(reply).await
-    }
-}
-
-/// We never asked for any channel from the server's side.
-async fn refuse(reply: client::ChannelOpenHandle) -> Result<(), Failure> {
-    reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
-    Ok(())
 }

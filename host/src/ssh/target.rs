@@ -18,10 +18,20 @@ pub struct Target {
     pub logins: Vec<Login>,
     /// The only host key that is accepted, as `SHA256:…` in OpenSSH's notation. Without one known_hosts decide.
     pub pin: Option<String>,
-    /// The proxy for it, instead of the one of the settings. Behind a jump server it means nothing.
-    pub proxy: Option<Proxy>,
+    /// The proxy for it. Behind a jump server it means nothing.
+    pub proxy: Option<Via>,
     /// The server to go through (ProxyJump), which is verified and logged in to like any other.
     pub jump: Option<Box<Target>>,
+    /// Algorithms that are not safe any more and that the operator allows here all the same, of
+    /// [`LEGACY_ALGORITHMS`](crate::config::LEGACY_ALGORITHMS).
+    pub legacy: Vec<String>,
+}
+
+/// A proxy, and the password of the user in it.
+#[derive(Clone)]
+pub struct Via {
+    pub proxy: Proxy,
+    pub password: Option<Zeroizing<String>>,
 }
 
 /// One way to prove who we are (RFC 4252).
@@ -33,16 +43,6 @@ pub enum Login {
     Password(Zeroizing<String>),
     /// Every identity that the agent behind `SSH_AUTH_SOCK` offers.
     Agent,
-}
-
-impl Target {
-    /// Has the way begin with this proxy, if the server where it begins says nothing else.
-    pub fn default_proxy(&mut self, proxy: Option<&Proxy>) {
-        match &mut self.jump {
-            Some(jump) => jump.default_proxy(proxy),
-            None => self.proxy = self.proxy.take().or_else(|| proxy.cloned()),
-        }
-    }
 }
 
 impl std::fmt::Debug for Target {

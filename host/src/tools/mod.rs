@@ -6,6 +6,7 @@
 mod spec;
 mod schema;
 mod typed;
+mod one_or_more;
 mod registry;
 mod hybrid;
 mod core;

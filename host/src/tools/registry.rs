@@ -258,7 +258,7 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::capability::{Http, Servers};
+    use crate::capability::{Http, Servers, Ways};
     use crate::config::Settings;
     use crate::http::Tls;
     use crate::inventory::Inventory;
@@ -284,6 +284,7 @@ mod tests {
             Inventory::open(store.clone()).await.unwrap(),
             vault,
             pool,
+            Ways::default(),
             audit.clone(),
             Commons::new(Vec::new(), &at(".")),
         );

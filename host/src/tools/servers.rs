@@ -5,6 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::one_or_more::OneOrMore;
 use super::typed::Direct;
 use super::{Annotations, Core, Execution, Tool, ToolSpec};
 use crate::call::{Call, Reply};
@@ -28,9 +29,9 @@ struct AddArguments {
     user: Option<String>,
     /// Default 22.
     port: Option<u64>,
-    /// Private key file here.
+    /// Private key file here; or a list, tried in order.
     #[serde(rename = "keyPath")]
-    key_path: Option<String>,
+    key_path: Option<OneOrMore>,
     /// Of the key; as password.
     passphrase: Option<String>,
     /// Stored encrypted; or env:NAME, file:/path, cmd:COMMAND.
@@ -39,8 +40,11 @@ struct AddArguments {
     agent: Option<bool>,
     /// Via alias or user@host:port.
     jump: Option<String>,
-    /// socks5:// or http://host:port.
+    /// socks5:// or http://[user@]host:port.
     proxy: Option<String>,
+    /// Of its user; as password.
+    #[serde(rename = "proxyPassword")]
+    proxy_password: Option<String>,
     /// SHA256:… to pin.
     #[serde(rename = "hostKey")]
     host_key: Option<String>,
@@ -69,6 +73,9 @@ pub struct Listed {
     user: String,
     /// The kinds of login, in the order in which they are tried.
     auth: Vec<String>,
+    /// The private key files, in the order in which they are tried.
+    #[serde(rename = "keyPath", skip_serializing_if = "Vec::is_empty")]
+    key_paths: Vec<String>,
     tags: Vec<String>,
     /// Where the entry comes from.
     source: &'static str,
@@ -90,6 +97,7 @@ fn listed(core: &Core, server: &Server) -> Listed {
         port: server.port,
         user: server.user.clone(),
         auth: server.auth_kinds().into_iter().map(str::to_owned).collect(),
+        key_paths: server.key_paths.clone(),
         tags: server.tags.clone(),
         source: "inventory",
         connected: core.servers.is_connected(&server.alias),
@@ -126,12 +134,13 @@ async fn add_server(core: &Core, arguments: AddArguments, call: Call) -> Result<
             host: arguments.host,
             port: arguments.port,
             user: arguments.user,
-            key_path: arguments.key_path,
+            key_paths: arguments.key_path.map(|paths| paths.texts()),
             passphrase: arguments.passphrase.map(Secret::new),
             password: arguments.password.map(Secret::new),
             agent: arguments.agent,
             jump: arguments.jump,
             proxy: arguments.proxy,
+            proxy_password: arguments.proxy_password.map(Secret::new),
             host_key: arguments.host_key,
             tags: arguments.tags,
             description: arguments.description,
@@ -202,6 +211,9 @@ fn list(core: &Arc<Core>) -> Box<dyn Tool> {
 fn line(server: &Listed) -> String {
     let mut line =
         format!("{}  {}@{}:{}  auth: {}", server.alias, server.user, server.host, server.port, server.auth.join(", "));
+    if !server.key_paths.is_empty() {
+        line.push_str(&format!("  keys: {}", server.key_paths.join(", ")));
+    }
     if !server.tags.is_empty() {
         line.push_str(&format!("  tags: {}", server.tags.join(", ")));
     }

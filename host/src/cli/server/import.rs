@@ -174,19 +174,19 @@ impl Plan<'_> {
             return Err(format!("its ProxyCommand is a command on this machine, which is never run ({command})"));
         }
         let mut notes = found.notes.clone();
-        let key = self.key(found, &mut notes)?;
+        let keys = self.keys(found, &mut notes)?;
         let agent = match found.identity_agent.as_deref() {
             _ if found.identities_only => false,
             None | Some("SSH_AUTH_SOCK") => self.agent,
             Some(none) if none.eq_ignore_ascii_case("none") => false,
             Some(other) => {
                 notes.push(format!(
-                    "IdentityAgent {other} was not taken over: the agent is always that of SSH_AUTH_SOCK"
+                    "IdentityAgent {other} was not taken over: set SSH_AUTH_SOCK to it where this program is started"
                 ));
                 false
             }
         };
-        if key.is_none() && !agent {
+        if keys.is_empty() && !agent {
             return Err("none of its keys is there, and no agent is running: it needs a way to log in".to_owned());
         }
         let mut arguments = Map::from_iter([
@@ -197,9 +197,9 @@ impl Plan<'_> {
             ("agent".to_owned(), json!(agent)),
         ]);
         let mut shown = format!("{}@{}:{}", found.user, found.host, found.port);
-        if let Some(key) = &key {
-            arguments.insert("keyPath".to_owned(), json!(key));
-            shown.push_str(&format!(", key {key}"));
+        if !keys.is_empty() {
+            shown.push_str(&format!(", key {}", keys.join(", ")));
+            arguments.insert("keyPath".to_owned(), json!(keys));
         }
         if agent {
             shown.push_str(", agent");
@@ -211,8 +211,8 @@ impl Plan<'_> {
         Ok(Server { arguments, shown, notes })
     }
 
-    /// The first of its keys that is there. A server has one key here; the others are told.
-    fn key(&self, found: &Found, notes: &mut Vec<String>) -> Result<Option<String>, String> {
+    /// Those of its keys that are there, as `ssh` would try them.
+    fn keys(&self, found: &Found, notes: &mut Vec<String>) -> Result<Vec<String>, String> {
         let defaults: Vec<String> = DEFAULT_KEYS.iter().map(|path| (*path).to_owned()).collect();
         let said = !found.identity_files.is_empty();
         let mut there = Vec::new();
@@ -221,17 +221,12 @@ impl Plan<'_> {
                 .expand(path, self.asker, |name| std::env::var(name).ok())
                 .map_err(|why| format!("IdentityFile {path}: {why}"))?;
             if expand_home(&path).is_file() {
-                there.push(path);
+                there.push(absolute(&path));
             } else if said && !path.eq_ignore_ascii_case("none") {
                 notes.push(format!("its key {path} is not there"));
             }
         }
-        let mut there = there.into_iter();
-        let first = there.next();
-        if said {
-            notes.extend(there.map(|other| format!("its key {other} was left out: a server has one key here")));
-        }
-        Ok(first.map(|path| absolute(&path)))
+        Ok(there)
     }
 }
 
@@ -302,7 +297,7 @@ mod tests {
     #[test]
     fn servers_on_the_way_come_first_and_a_chain_gets_servers_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let text = "Host web\n ProxyJump outer,inner\nHost db\n ProxyJump root@outer:2200\n\
+        let text = "Host web\n ProxyJump outer,inner\n IdentityFile KEYS/id_a\nHost db\n ProxyJump root@outer:2200\n\
             Host inner outer\n HostName %h.example.org\nHost *\n IdentityFile KEYS/none\n IdentityFile KEYS/id_b\n";
         let planned = planned(text, folder.path());
         let names: Vec<&str> = planned.iter().map(|(alias, _)| alias.as_str()).collect();
@@ -313,7 +308,8 @@ mod tests {
         assert_eq!(of("inner-via-outer")["host"], "inner.example.org");
         assert_eq!(of("inner")["jump"], "");
         assert_eq!((&of("root-outer-2200")["user"], &of("root-outer-2200")["port"]), (&json!("root"), &json!(2200)));
-        assert_eq!(of("web")["keyPath"], json!(folder.path().join("id_b")));
+        assert_eq!(of("db")["keyPath"], json!([folder.path().join("id_b")]));
+        assert_eq!(of("web")["keyPath"], json!([folder.path().join("id_a"), folder.path().join("id_b")]));
         assert_eq!(of("web")["user"], "me");
     }
 

@@ -51,7 +51,7 @@ fn list(caller: &mut Caller) -> Result<ExitCode> {
         };
         let port = server.get("port").and_then(Value::as_u64).unwrap_or_default();
         write!(text, "{}  {}@{}:{port}  login: {}", part("alias"), part("user"), part("host"), words("auth"))?;
-        for (label, value) in [("tags", words("tags")), ("via", part("jump").to_owned())] {
+        for (label, value) in [("keys", words("keyPath")), ("tags", words("tags")), ("via", part("jump").to_owned())] {
             if !value.is_empty() {
                 write!(text, "  {label}: {value}")?;
             }

@@ -115,7 +115,7 @@ impl Pool {
             Purpose::Commands => (settings.max_connections, settings.min_connections),
             Purpose::Processes | Purpose::Transfers => (settings.max_connections.min(FURTHER_CONNECTIONS), 0),
         };
-        let places = Arc::new(Places::new(alias, max, min, self.0.idle.clone()));
+        let places = Arc::new(Places::new(alias, max, min, settings.connect_limit, self.0.idle.clone()));
         servers.insert(key, places.clone());
         places
     }
@@ -130,8 +130,8 @@ impl Pool {
     /// up to [`ATTEMPTS`] times: nothing was run yet, so nobody can tell but by the time it takes.
     ///
     /// `target` is asked for only when a new connection is made, so that secrets are resolved no earlier and no more often.
-    /// Waits within the call's deadline and until it is cancelled; a new connection takes at most
-    /// [`CONNECT_LIMIT`](session::CONNECT_LIMIT). Dropping the future gives back whatever it held.
+    /// Waits within the call's deadline and until it is cancelled; a new connection takes at most `connect_limit` of the
+    /// settings. Dropping the future gives back whatever it held.
     pub async fn channel<F, T>(&self, alias: &str, purpose: Purpose, target: F, call: &Call) -> Result<Lease, SshError>
     where
         F: Fn() -> T,
@@ -288,14 +288,17 @@ impl Pool {
             if self.0.closed.is_cancelled() {
                 return Err(SshError::PoolClosed { at });
             }
-            let mut target = bounds
+            let target = bounds
                 .step(&at, Step::Resolve, target())
                 .await?
                 .map_err(|problem| SshError::Target(Box::new(problem)))?;
             places.set_endpoint(session::endpoint(&target));
-            target.default_proxy(self.0.settings.proxy.as_ref());
-            let tuning =
-                Tuning { keep_alive: self.0.settings.keep_alive_interval, bulk: purpose == Purpose::Transfers };
+            let settings = &self.0.settings;
+            let tuning = Tuning {
+                limit: settings.connect_limit,
+                keep_alive: settings.keep_alive_interval,
+                bulk: purpose == Purpose::Transfers,
+            };
             session::connect(&target, &self.0.keys, tuning, bounds).await
         };
         match made.await {

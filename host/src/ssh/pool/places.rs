@@ -42,6 +42,8 @@ pub trait Connection: Send + Sync + 'static {
 pub struct Places<C: Connection> {
     max: usize,
     min: usize,
+    /// A time-out after this says something about the server, a shorter one only about a call.
+    connect_limit: Duration,
     /// Wakes the idle closer, when a connection fell idle that may be closed.
     idle: Arc<Notify>,
     state: Mutex<State<C>>,
@@ -107,10 +109,11 @@ pub struct Usage<C> {
 }
 
 impl<C: Connection> Places<C> {
-    pub fn new(alias: &str, max: usize, min: usize, idle: Arc<Notify>) -> Self {
+    pub fn new(alias: &str, max: usize, min: usize, connect_limit: Duration, idle: Arc<Notify>) -> Self {
         Places {
             max: max.max(1),
             min,
+            connect_limit,
             idle,
             state: Mutex::new(State {
                 links: Vec::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Proxy, Settings};
+use crate::config::Settings;
 
 /// Where a round trip takes less, opening a channel costs a call nothing, since its record is being committed meanwhile.
 const NEXT_AFTER: Duration = Duration::from_millis(5);
@@ -42,8 +42,8 @@ pub struct PoolSettings {
     pub min_connections: usize,
     pub idle_timeout: Duration,
     pub keep_alive_interval: Option<Duration>,
-    /// For servers that say nothing of a proxy.
-    pub proxy: Option<Proxy>,
+    /// From the first packet to being logged in, all jump servers together.
+    pub connect_limit: Duration,
     /// A connection that was silent for longer has to answer once more before a command is sent on it.
     pub trusted_silence: Duration,
     /// The next channel is opened ahead when a command has run for so long.
@@ -57,7 +57,7 @@ impl From<&Settings> for PoolSettings {
             min_connections: settings.min_connections_per_server,
             idle_timeout: settings.idle_timeout,
             keep_alive_interval: settings.keep_alive_interval,
-            proxy: settings.proxy.clone(),
+            connect_limit: settings.connect_timeout,
             trusted_silence: TRUSTED_SILENCE,
             next_after: NEXT_AFTER,
         }

@@ -105,6 +105,7 @@ pub async fn start(manners: Manners) -> Fake {
         pin: Some(pin),
         proxy: None,
         jump: None,
+        legacy: Vec::new(),
     };
     Fake { seen, target, _task: AbortOnDropHandle::new(task) }
 }

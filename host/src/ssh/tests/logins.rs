@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::{KeypairData, SkEd25519};
+use russh::keys::ssh_key::{LineEnding, public};
 use russh::keys::{Algorithm, PrivateKey};
 use zeroize::Zeroizing;
 
@@ -165,6 +166,11 @@ fn each_fault_of_a_key_file_is_told_apart() {
     let error = load(&open, None).unwrap_err();
     assert_eq!(error, KeyFileError::TooOpen { path: open.clone(), mode: 0o644 });
     assert!(error.hint().contains("chmod 600"));
+    let ours = key.public_key().key_data().ed25519().unwrap();
+    let device = SkEd25519::new(public::SkEd25519::new(*ours, "ssh:"), 1, [7; 32]).unwrap();
+    let device = PrivateKey::new(KeypairData::from(device), "device").unwrap().to_openssh(LineEnding::LF).unwrap();
+    let device = write("id_ed25519_sk", &device, 0o600);
+    assert_eq!(load(&device, None), Err(KeyFileError::InHardware(device.clone())));
     let public = write("key.pub", &key.public_key().to_openssh().unwrap(), 0o600);
     assert_eq!(load(&public, None), Err(KeyFileError::PublicKey(public.clone())));
     for (name, text) in [

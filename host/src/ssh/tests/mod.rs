@@ -41,7 +41,7 @@ fn settings(max: usize, min: usize) -> PoolSettings {
         min_connections: min,
         idle_timeout: Duration::from_secs(300),
         keep_alive_interval: None,
-        proxy: None,
+        connect_limit: Duration::from_secs(20),
         trusted_silence: Duration::from_secs(10),
         next_after: NEVER,
     }

@@ -103,6 +103,7 @@ impl Sshd {
             pin: None,
             proxy: None,
             jump: None,
+            legacy: Vec::new(),
         }
     }
 
@@ -144,6 +145,30 @@ async fn every_kind_of_key_logs_in_and_a_strange_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_server_that_lets_one_try_no_further_is_told_with_the_number_of_keys() {
+    let Some(sshd) = Sshd::start("MaxAuthTries 2") else { return };
+    let strange = |name: &str| {
+        output("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &sshd.path(name).display().to_string()]);
+        Login::Key { path: sshd.path(name), passphrase: None }
+    };
+    let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
+    let mut target = sshd.target("stranger");
+    target.logins.extend([strange("other"), Login::Key { path: sshd.path("key"), passphrase: None }]);
+    let problem = Problem::from(run(&pool, &target, "true").await.err().unwrap());
+    assert_eq!((problem.code, problem.retryable), (Code::AuthFailed, false), "{problem:?}");
+    assert_eq!(problem.details["reason"], "TOO_MANY_FAILURES");
+    assert!(
+        problem.message.contains("after 2 keys and says \"Too many authentication failures"),
+        "{}",
+        problem.message
+    );
+    assert!(problem.hint.unwrap().contains("MaxAuthTries"));
+    // The one that fits is soon enough in the second place.
+    target.logins.remove(1);
+    run(&pool, &target, "true").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_certificate_beside_the_key_logs_in_where_the_plain_key_does_not() {
     let authority = tempfile::tempdir().unwrap();
     let ca = authority.path().join("ca").display().to_string();
@@ -162,9 +187,9 @@ async fn a_certificate_beside_the_key_logs_in_where_the_plain_key_does_not() {
         let target = Target { logins: vec![Login::Key { path: key, passphrase: None }], ..sshd.target("key") };
         run(&pool, &target, "true").await.map(drop)
     };
-    with_new_key("ecdsa").await.unwrap();
-    let error = with_new_key("rsa").await.unwrap_err();
-    assert!(error.to_string().contains("through an ssh-agent only"), "{error}");
+    for kind in ["ecdsa", "rsa"] {
+        with_new_key(kind).await.unwrap();
+    }
     let failure = async || {
         let pool = Pool::new(settings(5, 1), sshd.knows("host_ed25519"));
         Problem::from(run(&pool, &sshd.target("stranger"), "true").await.err().unwrap())

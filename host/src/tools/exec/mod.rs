@@ -1,6 +1,5 @@
 //! `task_exec`: a shell command on a server, or on many at once (`many`). Its siblings are `sequence` and `interactive`.
 
-mod targets;
 mod stream;
 mod endless;
 mod words;
@@ -21,7 +20,7 @@ use serde_json::{Map, Value};
 use self::many::ManyResult;
 use self::reporting::Reporting;
 use self::stream::{Share, Sharing};
-use self::targets::Targets;
+use super::one_or_more::OneOrMore;
 use super::typed::decode;
 use super::{Annotations, Core, Execution, JobWork, Tool, ToolSpec, Work};
 use crate::call::{Call, Reply};
@@ -41,7 +40,7 @@ pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
 #[derive(Deserialize, JsonSchema)]
 struct ExecArguments {
     /// As in server_list; or a list, "all", "tag:NAME".
-    alias: Targets,
+    alias: OneOrMore,
     /// For the login shell.
     cmd: String,
     /// Seconds; 0 = no limit. Default 300.
@@ -76,7 +75,7 @@ fn any_object(_: &mut SchemaGenerator) -> Schema {
 
 impl ExecArguments {
     fn check(&self) -> Result<(), Problem> {
-        if self.alias.words().is_empty() {
+        if self.alias.texts().is_empty() {
             return Err(Problem::invalid("task_exec: argument \"alias\" is an empty list: name at least one server")
                 .detail("argument", "alias"));
         }
@@ -90,12 +89,13 @@ impl ExecArguments {
         self.stream.map_or(Ok(()), |share| share.check("task_exec"))
     }
 
+    /// The one server that is meant, where that can be told without looking.
     fn server(&self) -> Option<String> {
-        self.alias.single().map(str::to_owned)
+        self.alias.single().filter(|alias| !is_selector(alias)).map(str::to_owned)
     }
 
     fn servers(&self) -> Vec<String> {
-        self.alias.words()
+        self.alias.texts()
     }
 }
 
@@ -208,8 +208,8 @@ async fn run(core: Arc<Core>, arguments: ExecArguments, call: Call, spool: Spool
         quota: sharing.as_ref().map(|sharing| sharing.quota),
     };
     match arguments.alias {
-        Targets::Word(alias) if !is_selector(&alias) => one(&core, alias, shell, sharing.as_ref(), call, spool).await,
-        targets => many::run(core, &targets.words(), shell, sharing.as_ref(), call, spool).await,
+        OneOrMore::One(alias) if !is_selector(&alias) => one(&core, alias, shell, sharing.as_ref(), call, spool).await,
+        targets => many::run(core, &targets.texts(), shell, sharing.as_ref(), call, spool).await,
     }
 }
 

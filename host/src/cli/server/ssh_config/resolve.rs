@@ -4,16 +4,47 @@ use wildmatch::WildMatch;
 
 use super::{Config, Item};
 
-/// Keywords that change how a host is reached or trusted, and that have no counterpart here.
-const TOLD: [&str; 7] = [
-    "hostkeyalias",
-    "userknownhostsfile",
-    "bindaddress",
-    "bindinterface",
-    "addressfamily",
-    "pkcs11provider",
-    "certificatefile",
+const OLD_ALGORITHMS: &str = "what is safe is offered anyway, and [legacy] in orchestrator.toml allows what is old";
+const ROUTES: &str = "the routes of this machine decide";
+const KNOWN_HOSTS: &str = "name it in MCP_KNOWN_HOSTS";
+
+/// Keywords that change how a host is reached or trusted and that have no counterpart in a server here, with what there is
+/// instead.
+const TOLD: [(&str, &str); 25] = [
+    ("AddressFamily", "all addresses of a name are tried"),
+    ("BindAddress", ROUTES),
+    ("BindInterface", ROUTES),
+    ("CanonicalizeHostname", "HostName must be the full name"),
+    ("CertificateFile", "a certificate is looked for beside its key, as KEY-cert.pub"),
+    ("Ciphers", OLD_ALGORITHMS),
+    ("ConnectTimeout", "MCP_CONNECT_TIMEOUT_S is for all servers"),
+    ("ForwardAgent", "no server gets to use your keys"),
+    ("GSSAPIAuthentication", "there is no login with Kerberos"),
+    ("GlobalKnownHostsFile", KNOWN_HOSTS),
+    ("HostKeyAlgorithms", OLD_ALGORITHMS),
+    ("HostKeyAlias", "pin the key with hostKey, or trust it with `server trust`"),
+    ("HostbasedAuthentication", "there is no login by the client's host"),
+    ("KexAlgorithms", OLD_ALGORITHMS),
+    ("KnownHostsCommand", "no command is run"),
+    ("MACs", OLD_ALGORITHMS),
+    ("PKCS11Provider", "load its keys into an ssh-agent, ssh-add -s"),
+    ("PubkeyAcceptedAlgorithms", OLD_ALGORITHMS),
+    ("RefuseConnection", "remove the server if it is not to be connected to"),
+    ("RemoteCommand", "each call says its own command"),
+    ("RevokedHostKeys", "write `@revoked * KEY` into a file that MCP_KNOWN_HOSTS names"),
+    ("SecurityKeyProvider", "load its keys into an ssh-agent, ssh-add"),
+    ("SetEnv", "each call says its own env"),
+    ("StrictHostKeyChecking", "MCP_HOST_KEYS is for all servers"),
+    ("UserKnownHostsFile", KNOWN_HOSTS),
 ];
+
+/// Whether a keyword says no more than what is done here anyway.
+fn is_usual(keyword: &str, value: &str) -> bool {
+    match keyword {
+        "StrictHostKeyChecking" => matches!(value, "yes" | "true" | "ask"),
+        _ => matches!(value, "no" | "false" | "none" | "any"),
+    }
+}
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -172,11 +203,14 @@ impl Draft {
                 self.proxy.get_or_insert_with(|| (keyword == "proxyjump", arguments.join(" ")));
                 return;
             }
-            told if TOLD.contains(&told) => {
-                self.note(format!("its {told} was not taken over"));
+            other => {
+                if let Some((name, instead)) = TOLD.iter().find(|(name, _)| name.eq_ignore_ascii_case(other))
+                    && !is_usual(name, &first.to_ascii_lowercase())
+                {
+                    self.note(format!("its {name} was not taken over: {instead}"));
+                }
                 return;
             }
-            _ => return,
         };
         slot.get_or_insert_with(|| first.clone());
     }

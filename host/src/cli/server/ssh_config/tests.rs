@@ -168,6 +168,22 @@ fn a_condition_that_would_run_a_command_is_passed_over_and_told() {
 }
 
 #[test]
+fn what_has_no_counterpart_is_told_with_what_there_is_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    let text = "Host a\n  Ciphers aes256-cbc\n  UserKnownHostsFile /k\n  StrictHostKeyChecking accept-new\n  Compression yes\n\
+        Host b\n  StrictHostKeyChecking ask\n  ForwardAgent no\n  AddressFamily any\n  UserKnownHostsFile none\n";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::read(&path, folder.path()).unwrap();
+    let notes = |name: &str| config.resolve(name, &asker()).unwrap().notes;
+    let told = notes("a");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("Ciphers") && told[0].contains("[legacy]") && told[1].contains("MCP_KNOWN_HOSTS"));
+    assert!(told[2].contains("MCP_HOST_KEYS"), "{told:?}");
+    assert_eq!(notes("b"), Vec::<String>::new());
+}
+
+#[test]
 fn a_file_that_includes_itself_is_an_error_and_not_a_loop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config");

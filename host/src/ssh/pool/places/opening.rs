@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::{Connection, Grant, Link, Place, Places};
 use crate::ssh::error::SshError;
-use crate::ssh::session::CONNECT_LIMIT;
 
 /// After a connection could not be opened while others live, the server gets this long before the next try.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
@@ -60,13 +59,14 @@ impl<C: Connection> Opening<C> {
         let others = {
             let mut state = places.lock();
             state.opening = state.opening.saturating_sub(1);
-            if is_shared(error) {
+            let shared = is_shared(error, places.connect_limit);
+            if shared {
                 state.circuit.failed(error, Instant::now());
             }
             let others = state.links.iter().any(|link| !link.connection.is_closed());
             if others {
                 state.no_open_before = Some(Instant::now() + OPEN_PAUSE);
-            } else if state.opening == 0 && is_shared(error) {
+            } else if state.opening == 0 && shared {
                 queue = std::mem::take(&mut state.queue);
             }
             others
@@ -81,11 +81,11 @@ impl<C: Connection> Opening<C> {
 }
 
 /// Whether an error says something about the server, and not only about the call that was connecting.
-fn is_shared(error: &SshError) -> bool {
+fn is_shared(error: &SshError, connect_limit: Duration) -> bool {
     match error {
         SshError::Cancelled { .. } => false,
-        SshError::Timeout { after, .. } => *after >= CONNECT_LIMIT,
-        SshError::Jump { source, .. } => is_shared(source),
+        SshError::Timeout { after, .. } => *after >= connect_limit,
+        SshError::Jump { source, .. } => is_shared(source, connect_limit),
         _ => true,
     }
 }

@@ -17,7 +17,7 @@ impl Connection for Fake {
 }
 
 fn places(max: usize) -> Arc<Places<Fake>> {
-    Arc::new(Places::new("web", max, 1, Arc::new(Notify::new())))
+    Arc::new(Places::new("web", max, 1, Duration::from_secs(20), Arc::new(Notify::new())))
 }
 
 async fn acquire(places: &Arc<Places<Fake>>) -> Grant<Fake> {

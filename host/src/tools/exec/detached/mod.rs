@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use super::ExecArguments;
 use super::stream::Sharing;
-use super::targets::Targets;
 use crate::call::{Call, Reply};
 use crate::capability::{DetachedPlace, Launch};
 use crate::error::Problem;
@@ -39,7 +38,7 @@ pub(super) fn is_wanted(core: &Core, arguments: &ExecArguments) -> Result<bool, 
     };
     let refused =
         |argument: &str, what: &str| Err(Problem::invalid(format!("{why} {what}")).detail("argument", argument));
-    if arguments.alias.single().is_none() {
+    if arguments.server().is_none() {
         return refused("alias", "takes one server: call it once for each, by its alias");
     }
     if arguments.pty.unwrap_or(false) {
@@ -58,7 +57,7 @@ fn rule(core: &Core, arguments: &ExecArguments) -> Result<Option<String>, Proble
     if config.servers.is_empty() && config.commands.is_empty() {
         return Ok(None);
     }
-    for alias in core.servers.select(&arguments.alias.words())? {
+    for alias in core.servers.select(&arguments.alias.texts())? {
         let facts = core.servers.describe(&alias)?;
         if let Some(entry) = config.covers(&facts.alias, &facts.tags, &arguments.cmd) {
             return Ok(Some(entry.to_owned()));
@@ -126,8 +125,5 @@ fn place_of(head: &Head, arguments: &ExecArguments) -> Option<DetachedPlace> {
 }
 
 fn alias_of(arguments: &ExecArguments) -> String {
-    match &arguments.alias {
-        Targets::Word(word) => word.clone(),
-        Targets::List(words) => words.concat(),
-    }
+    arguments.alias.texts().concat()
 }
