@@ -17,6 +17,8 @@ pub mod plugins;
 pub mod jobs;
 /// The choke point: servers as the rest of the program sees them.
 pub mod capability;
+/// A form in a browser on this machine, for what must not pass through an MCP client.
+pub mod page;
 /// The other wire: HTTP requests over any stream, and TLS below them.
 pub mod http;
 /// Files from one place to another, over SFTP.

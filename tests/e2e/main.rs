@@ -16,6 +16,7 @@ mod proxies;
 mod proxy_logins;
 mod old_servers;
 mod asking;
+mod questions;
 mod import;
 mod login;
 mod keys;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::Servers;
 use super::reach::PROXY_PASSWORD;
@@ -12,7 +13,7 @@ use crate::call::Call;
 use crate::error::Problem;
 use crate::inventory::{Server, ServerPatch, secret_name};
 use crate::secrets::Secret;
-use crate::ssh::Purpose;
+use crate::ssh::{Purpose, Question, Standing};
 
 /// What `server_add` is given: only what is `Some` changes.
 pub struct NewServer {
@@ -132,6 +133,21 @@ impl Servers {
             written.then_some(()).ok_or_else(|| Problem::invalid("no server has shown this host key lately"))
         };
         self.audited(call, Some(place), "trust", Some(line.to_owned()), vouch, |()| None).await
+    }
+
+    /// What a login came to lately and only a person can answer.
+    pub fn question(&self, id: &str) -> Option<Standing> {
+        self.parts().pool.question(id)
+    }
+
+    /// Keeps what a person answered for the next login that asks it; see [`crate::ssh::Pool::answer`]. The audit line says
+    /// that it was answered, and not what.
+    pub async fn answer(&self, call: &Call, question: &Question, texts: Vec<Zeroizing<String>>) -> Result<(), Problem> {
+        let answer = async {
+            let kept = self.parts().pool.answer(question, texts);
+            kept.then_some(()).ok_or_else(|| Problem::invalid("no server asks this any more"))
+        };
+        self.audited(call, Some(&question.at.alias), "answer", None, answer, |()| None).await
     }
 
     /// The server of that name, or `SERVER_NOT_FOUND` with the nearest known alias in the hint.

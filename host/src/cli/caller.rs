@@ -18,10 +18,14 @@ use crate::daemon;
 /// How long a call may take. Connecting to a server through others is tried three times, 20 s each.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Answers what the daemon asks a person (`elicitation/create`, URL mode): from the request's parameters to the result.
+pub type Person = Box<dyn FnMut(&Value) -> Result<Value>>;
+
 /// A session with the daemon of a data directory.
 pub struct Caller {
     stream: BufReader<UnixStream>,
     next: u64,
+    person: Option<Person>,
     /// Of the data directory that the session is about.
     pub settings: Settings,
 }
@@ -47,15 +51,21 @@ impl std::fmt::Display for Refusal {
 impl Caller {
     /// Finds or starts the daemon, and introduces the verb to it.
     pub fn open(data_dir: Option<PathBuf>, verb: &str) -> Result<Caller> {
+        Caller::open_for(data_dir, verb, None)
+    }
+
+    /// The same for a verb that can ask the person who runs it.
+    pub fn open_for(data_dir: Option<PathBuf>, verb: &str, person: Option<Person>) -> Result<Caller> {
         let settings = Settings::load(overrides(data_dir)).context("reading the settings")?;
         let session = daemon::attach(&settings, |sentence| {
             let _ = writeln!(std::io::stderr(), "mcp-orchestrator: {sentence}");
         })?;
         let stream = session.into_stream();
         stream.get_ref().set_read_timeout(Some(PATIENCE)).context("bounding the wait for the daemon")?;
-        let mut caller = Caller { stream, next: 0, settings };
+        let capabilities = if person.is_some() { json!({"elicitation": {"url": {}}}) } else { json!({}) };
+        let mut caller = Caller { stream, next: 0, person, settings };
         let about = json!({
-            "protocolVersion": "2025-11-25", "capabilities": {},
+            "protocolVersion": "2025-11-25", "capabilities": capabilities,
             "clientInfo": {"name": format!("mcp-orchestrator {verb}"), "version": env!("CARGO_PKG_VERSION")},
         });
         caller.ask("initialize", &about)?;
@@ -101,6 +111,10 @@ impl Caller {
                 Err(error) => return Err(error).context("reading the daemon's answer"),
             }
             let message: Value = serde_json::from_str(&line).context("reading the daemon's answer")?;
+            if let (Some(asks), Some(theirs)) = (message.get("method"), message.get("id")) {
+                self.answer(asks, theirs, message.get("params").unwrap_or(&Value::Null))?;
+                continue;
+            }
             // Notifications come in between.
             if message.get("id").and_then(Value::as_u64) != Some(id) {
                 continue;
@@ -110,6 +124,20 @@ impl Caller {
                 bail!("the daemon refused {method}: {said}");
             }
             return Ok(message.get("result").cloned().unwrap_or_default());
+        }
+    }
+
+    /// A request of the daemon's.
+    fn answer(&mut self, method: &Value, id: &Value, params: &Value) -> Result<()> {
+        match &mut self.person {
+            Some(person) if method == "elicitation/create" => {
+                let result = person(params)?;
+                self.send(&json!({"jsonrpc": "2.0", "id": id, "result": result}))
+            }
+            _ => {
+                let error = json!({"code": -32601, "message": "this client answers nothing of the kind"});
+                self.send(&json!({"jsonrpc": "2.0", "id": id, "error": error}))
+            }
         }
     }
 

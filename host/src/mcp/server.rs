@@ -11,7 +11,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
-use super::question::{self, Question, Way};
+use super::question::{Next, Settling};
 use super::session::Session;
 use super::{progress, render, tasks};
 use crate::call::Progress;
@@ -19,9 +19,6 @@ use crate::tools::{Answer, Registry, Request};
 
 /// How long a client may keep the list of tools, in milliseconds. It does not change while the process lives.
 const TOOLS_TTL_MS: u64 = 300_000;
-
-/// A server and those on the way to it.
-const MAX_QUESTIONS: usize = 10;
 
 const INSTRUCTIONS: &str = "Runs commands on the operator's servers over SSH. server_list shows the servers, task_exec runs \
     a command; the get_… tools answer common questions in one call and are cheaper than raw commands. A call that takes \
@@ -88,12 +85,9 @@ impl ServerHandler for Server {
         if context.ct.is_cancelled() {
             asked.cancel.cancel();
         }
-        let (mut settled, mut declined) = (Vec::new(), Vec::new());
-        for (asked_as, response) in request.input_responses.iter().flatten() {
-            // What was not asked by us on this connection is no answer, however it is called.
-            let Some(question) = self.session.answered(asked_as) else { continue };
-            let trusted = question::agrees(response) && self.registry.vouch(&caller, &question.line).await;
-            if trusted { &mut settled } else { &mut declined }.push(question.line);
+        let mut settling = Settling::new(&self.registry, &self.session, &context, &caller, &asked.cancel);
+        if let Some(responses) = &request.input_responses {
+            settling.take(responses).await;
         }
         let reports = Progress::default();
         let forwarding = context
@@ -120,34 +114,11 @@ impl ServerHandler for Server {
                 () = self.session.over() => return Err(ErrorData::internal_error("the session is over", None)),
             };
             let Err(problem) = answer else { break answer };
-            // Nothing was run on a server whose key is not known, so the call can be made once more.
-            let (Some(question), Some(way)) = (Question::about(&problem), Way::of(&context)) else {
-                break Err(problem);
-            };
-            if settled.contains(&question.line) {
-                // The job that failed before is found again by its key.
-                break Err(problem.hint("The host key is trusted by now: call again with another idempotencyKey."));
+            match settling.settle(problem).await {
+                Next::Again => {}
+                Next::Required(response) => return Ok(*response),
+                Next::Over(problem) => break Err(problem),
             }
-            // A client repeats the call with a no as well, and would ask its user as often as it is asked.
-            if declined.contains(&question.line) || settled.len() >= MAX_QUESTIONS {
-                break Err(problem);
-            }
-            if way == Way::Repeat {
-                let asked_as = self.session.wonder(question.clone());
-                match question.required(asked_as) {
-                    Some(required) => return Ok(required),
-                    None => break Err(problem),
-                }
-            }
-            let agreed = tokio::select! {
-                agreed = question.ask(&context.peer) => agreed,
-                () = asked.cancel.cancelled() => false,
-                () = self.session.over() => false,
-            };
-            if !agreed || !self.registry.vouch(&caller, &question.line).await {
-                break Err(problem);
-            }
-            settled.push(question.line);
         };
         // The last report must not overtake the answer.
         drop(forwarding);

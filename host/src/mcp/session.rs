@@ -4,7 +4,8 @@
 //! ends: the same. The client goes away: then only the waiting ends, and the job goes on.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rmcp::model::RequestId;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
 use super::question::Question;
+use crate::page::Page;
 
 /// Questions that may be open at a time.
 const MAX_OPEN: usize = 64;
@@ -37,6 +39,9 @@ pub struct Session {
     /// Questions that were handed out with an answer, by the name that their own answers must have. The oldest goes when there
     /// are too many. A plain mutex, held for a look-up.
     questions: Mutex<VecDeque<(String, Question)>>,
+    /// The pages that a person behind this client is asked to answer, by what they ask. They live as long as a call or an open
+    /// question needs them. A plain mutex, held for opening one.
+    pages: Mutex<Vec<(String, Weak<Page>)>>,
 }
 
 /// A call under way; forgotten when it is dropped.
@@ -50,9 +55,9 @@ pub struct Asked {
 impl Session {
     pub fn new(number: Option<u64>, stop: CancellationToken) -> Arc<Session> {
         let count = watch::Sender::new(0);
-        let (over, calls, questions) = (CancellationToken::new(), Mutex::default(), Mutex::default());
-        let gate = Gate::new();
-        Arc::new(Session { number, gate, stop, over, calls, count, questions })
+        let (over, calls, gate) = (CancellationToken::new(), Mutex::default(), Gate::new());
+        let (questions, pages) = (Mutex::default(), Mutex::default());
+        Arc::new(Session { number, gate, stop, over, calls, count, questions, pages })
     }
 
     /// Who is written down as the caller: the client as it calls itself, and which one of that name.
@@ -74,7 +79,7 @@ impl Session {
 
     /// Keeps a question until its answer comes, and returns the name for both.
     pub fn wonder(&self, question: Question) -> String {
-        let name = format!("host_key_{:016x}", rand::random::<u64>());
+        let name = format!("{}_{:016x}", question.kind(), rand::random::<u64>());
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         if questions.len() >= MAX_OPEN {
             questions.pop_front();
@@ -88,6 +93,20 @@ impl Session {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = questions.iter().position(|(known, _)| known == name)?;
         questions.remove(at).map(|(_, question)| question)
+    }
+
+    /// The page that asks this, and whether it was there already: calls that meet the same question at the same time share
+    /// one.
+    pub fn page(&self, asks: &str, open: impl FnOnce() -> io::Result<Page>) -> io::Result<(Arc<Page>, bool)> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.retain(|(_, page)| page.strong_count() > 0);
+        let known = pages.iter().find(|(known, _)| known == asks).and_then(|(_, page)| page.upgrade());
+        if let Some(page) = known.filter(|page| page.is_open()) {
+            return Ok((page, true));
+        }
+        let page = Arc::new(open()?);
+        pages.push((asks.to_owned(), Arc::downgrade(&page)));
+        Ok((page, false))
     }
 
     /// Stops a call of this client's. An id that is not under way is none of ours, or was answered already.
@@ -110,6 +129,8 @@ impl Session {
 
     pub fn end(&self) {
         self.over.cancel();
+        // Nobody is left to be asked.
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Waits for the session's end.

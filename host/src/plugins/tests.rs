@@ -103,17 +103,9 @@ impl Home {
             next_after: Duration::from_secs(3600),
         };
         let pool = Pool::new(settings, HostKeys::from_files(Vec::new()));
-        (
-            Servers::new(
-                inventory,
-                vault,
-                pool,
-                Ways::default(),
-                Audit::open(&at("audit.jsonl")).unwrap(),
-                Commons::new(Vec::new(), self.dir.path()),
-            ),
-            kept,
-        )
+        let audit = Audit::open(&at("audit.jsonl")).unwrap();
+        let commons = Commons::new(Vec::new(), self.dir.path());
+        (Servers::new(inventory, vault, pool, Ways::default(), audit, commons), kept)
     }
 
     async fn load(&self) -> Arc<Plugins> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::client::{AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
@@ -16,14 +16,14 @@ use russh::{AgentAuthError, MethodKind, MethodSet, Signer};
 use tokio::net::UnixStream;
 
 use super::algorithms::SSH_RSA;
+use super::answers::Answers;
 use super::client::Client;
 use super::error::{Endpoint, SshError, Step};
 use super::key_file::{self, KeyFileError};
+use super::keyboard::{self, Ended};
+use super::question::Question;
 use super::rsa::RsaSigner;
 use super::target::{Login, Target};
-
-/// More rounds of questions than any honest server asks.
-const MAX_QUESTIONS: usize = 8;
 
 /// One way that was tried, or could not be, and what came of it. Never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +44,12 @@ pub enum Attempt {
         says: Option<String>,
     },
     PasswordRefused,
-    /// The server asks for something that a password does not answer: a second factor, a new password.
-    Questions(String),
+    /// The server asks for something that only a person can answer: a second factor, a new password.
+    Questions(Arc<Question>),
+    /// More than a person is asked.
+    TooManyQuestions,
+    /// What a person answered was wrong, or is no longer right.
+    AnswersRefused,
     AgentMissing,
     AgentFailed(String),
     AgentEmpty,
@@ -74,7 +78,11 @@ impl fmt::Display for Attempt {
                 says.as_ref().map_or(Ok(()), |says| write!(f, " and says {says:?}"))
             }
             Attempt::PasswordRefused => f.write_str("the password was refused"),
-            Attempt::Questions(prompt) => write!(f, "the server asked {prompt:?}, which a password does not answer"),
+            Attempt::Questions(question) => {
+                write!(f, "the server asked {}, which a person has to answer", question.shown())
+            }
+            Attempt::TooManyQuestions => f.write_str("the server asked more than anybody would answer"),
+            Attempt::AnswersRefused => f.write_str("the server refused what was answered to its questions"),
             Attempt::AgentMissing => f.write_str("there is no ssh-agent (SSH_AUTH_SOCK is not set)"),
             Attempt::AgentFailed(cause) => write!(f, "the ssh-agent failed: {cause}"),
             Attempt::AgentEmpty => f.write_str("the ssh-agent holds no key"),
@@ -106,9 +114,19 @@ impl Attempt {
             ),
             Attempt::AgentMissing => Some("Start this program with SSH_AUTH_SOCK set, or use keyPath.".to_owned()),
             Attempt::AgentEmpty => Some("Load the key with ssh-add.".to_owned()),
-            Attempt::Questions(_) => Some("Log in with a key: a question cannot be answered here.".to_owned()),
+            Attempt::TooManyQuestions => Some("Log in with a key: this cannot be answered here.".to_owned()),
+            Attempt::AnswersRefused => Some(
+                "A code may have been wrong, too old or used before; where a password is stored, it may be that. Call again to \
+                 be asked again."
+                    .to_owned(),
+            ),
             _ => None,
         }
+    }
+
+    /// The login ended with it, so it matters more than what was tried before.
+    pub fn is_last_word(&self) -> bool {
+        matches!(self, Attempt::Questions(_) | Attempt::TooManyQuestions | Attempt::AnswersRefused)
     }
 
     /// A short word for programs.
@@ -119,7 +137,8 @@ impl Attempt {
             Attempt::CertificateRefused { .. } => "CERTIFICATE_REFUSED",
             Attempt::CutOff { .. } => "TOO_MANY_FAILURES",
             Attempt::PasswordRefused => "PASSWORD_REFUSED",
-            Attempt::Questions(_) => "QUESTION_UNANSWERED",
+            Attempt::Questions(_) | Attempt::TooManyQuestions => "QUESTION_UNANSWERED",
+            Attempt::AnswersRefused => "ANSWER_REFUSED",
             Attempt::AgentMissing => "AGENT_MISSING",
             Attempt::AgentFailed(_) => "AGENT_FAILED",
             Attempt::AgentEmpty => "AGENT_EMPTY",
@@ -136,12 +155,15 @@ enum Outcome {
     /// Took this one, wants more (RFC 4252, 5.1).
     Partial(&'static str),
     Not(Attempt),
+    /// Nothing else can be tried on this connection.
+    Stuck(Attempt),
 }
 
 struct Conversation<'a> {
     handle: &'a mut Handle<Client>,
     user: &'a str,
     at: &'a Arc<Endpoint>,
+    answers: &'a Answers,
     /// What the server accepts, as far as it has said so.
     accepts: Option<MethodSet>,
     watch: &'a Watch,
@@ -149,6 +171,10 @@ struct Conversation<'a> {
     keys: usize,
     /// The operator allows signatures with SHA-1 here.
     sha1: bool,
+    /// Its questions were answered, with whatever result.
+    answered: bool,
+    /// A person answered some of them.
+    by_person: bool,
 }
 
 /// What is seen of a login from outside, while it goes on.
@@ -199,33 +225,36 @@ fn validity(certificate: &Certificate) -> &'static str {
     }
 }
 
-/// Logs in, or says what was tried and what the server accepts.
+/// Logs in, or says what was tried and what the server accepts. `true`: it took the answers of a person.
 pub async fn login(
     handle: &mut Handle<Client>,
     target: &Target,
     at: &Arc<Endpoint>,
     watch: &Watch,
-) -> Result<(), SshError> {
+    answers: &Answers,
+) -> Result<bool, SshError> {
+    let user = &target.user;
     let sha1 = target.legacy.iter().any(|name| name == SSH_RSA);
-    let mut talk = Conversation { handle, user: &target.user, at, accepts: None, watch, keys: 0, sha1 };
+    let accepts = None;
+    let mut talk =
+        Conversation { handle, user, at, answers, accepts, watch, keys: 0, sha1, answered: false, by_person: false };
     let mut waiting: Vec<&Login> = target.logins.iter().collect();
     let mut attempts = Vec::new();
+    let mut partial = false;
     // Each partial success takes one login away and starts over: what was not accepted before may be what is wanted now.
     'again: loop {
         for (index, login) in waiting.iter().enumerate() {
             let outcome = match talk.attempt(login).await {
                 Err(SshError::Lost { .. }) if talk.was_cut_off() => {
-                    let says = watch.farewell.get().cloned();
-                    attempts.insert(0, Attempt::CutOff { keys: talk.keys, says });
+                    attempts.insert(0, talk.cut_off());
                     break 'again;
                 }
                 outcome => outcome?,
             };
             match outcome {
-                Outcome::In => return Ok(()),
+                Outcome::In => return Ok(talk.by_person),
                 Outcome::Partial(method) => {
-                    attempts.clear();
-                    attempts.push(Attempt::Partial(method));
+                    (attempts, partial, talk.answered) = (vec![Attempt::Partial(method)], true, false);
                     waiting.remove(index);
                     continue 'again;
                 }
@@ -233,17 +262,44 @@ pub async fn login(
                     tracing::debug!(alias = %at.alias, %attempt, "login");
                     attempts.push(attempt);
                 }
+                Outcome::Stuck(attempt) => {
+                    attempts.push(attempt);
+                    break 'again;
+                }
             }
         }
-        break;
+        if !talk.wants_questions(partial) {
+            break;
+        }
+        let outcome = match talk.questions(None).await {
+            Err(SshError::Lost { .. }) if talk.was_cut_off() => {
+                attempts.insert(0, talk.cut_off());
+                break;
+            }
+            outcome => outcome?,
+        };
+        match outcome {
+            Some(Outcome::In) => return Ok(talk.by_person),
+            Some(Outcome::Partial(method)) => (attempts, partial) = (vec![Attempt::Partial(method)], true),
+            Some(Outcome::Not(attempt) | Outcome::Stuck(attempt)) => {
+                attempts.push(attempt);
+                break;
+            }
+            None => break,
+        }
     }
     let accepts = talk.accepts.iter().flat_map(|set| set.iter()).map(<&'static str>::from).collect();
-    Err(SshError::Login { at: at.clone(), user: target.user.clone(), attempts, accepts })
+    Err(SshError::Login { at: at.clone(), user: user.clone(), attempts, accepts })
 }
 
 impl Conversation<'_> {
     fn accepts(&self, method: MethodKind) -> bool {
         self.accepts.as_ref().is_none_or(|set| set.contains(&method))
+    }
+
+    /// What came of it.
+    fn cut_off(&self) -> Attempt {
+        Attempt::CutOff { keys: self.keys, says: self.watch.farewell.get().cloned() }
     }
 
     /// Whether a connection that is gone was ended by the server because of what it was shown, and not by accident: it says
@@ -328,49 +384,51 @@ impl Conversation<'_> {
     }
 
     async fn password(&mut self, password: &str) -> Result<Outcome, SshError> {
+        // A person has just answered what this server asks: the password alone would only count as one more failure.
+        if self.answers.any(self.at, self.user)
+            && let Some(outcome) = self.questions(Some(password)).await?
+        {
+            return Ok(outcome);
+        }
+        let mut refused = Attempt::NotAccepted("password");
         if self.accepts(MethodKind::Password) {
             let result =
                 self.handle.authenticate_password(self.user, password).await.map_err(|error| self.lost(error))?;
             match self.judge(result, "password", Attempt::PasswordRefused)? {
-                Outcome::Not(_) if self.accepts(MethodKind::KeyboardInteractive) => {}
+                Outcome::Not(attempt) => refused = attempt,
                 outcome => return Ok(outcome),
             }
         }
-        if self.accepts(MethodKind::KeyboardInteractive) {
-            return self.keyboard_interactive(password).await;
-        }
-        Ok(Outcome::Not(Attempt::NotAccepted("password")))
+        Ok(self.questions(Some(password)).await?.unwrap_or(Outcome::Not(refused)))
     }
 
-    /// RFC 4256. The password answers one question with a hidden answer, once; anything else is not ours to answer.
-    async fn keyboard_interactive(&mut self, password: &str) -> Result<Outcome, SshError> {
-        let start = self.handle.authenticate_keyboard_interactive_start(self.user, None::<String>).await;
-        let mut reply = start.map_err(|error| self.lost(error))?;
-        let mut used = false;
-        for _ in 0..MAX_QUESTIONS {
-            let answers = match reply {
-                KeyboardInteractiveAuthResponse::Success => return Ok(Outcome::In),
-                KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
-                    let result = AuthResult::Failure { remaining_methods, partial_success };
-                    return self.judge(result, "keyboard-interactive", Attempt::PasswordRefused);
-                }
-                KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => match prompts.as_slice() {
-                    [] => Vec::new(),
-                    [prompt] if !prompt.echo && !used => {
-                        used = true;
-                        vec![password.to_owned()]
-                    }
-                    // Asked for the same password again: it was wrong. Another try with it would only count against us.
-                    [prompt] if !prompt.echo && used => return Ok(Outcome::Not(Attempt::PasswordRefused)),
-                    [prompt, ..] => {
-                        return Ok(Outcome::Not(Attempt::Questions(prompt.prompt.chars().take(80).collect())));
-                    }
-                },
-            };
-            let answered = self.handle.authenticate_keyboard_interactive_respond(answers).await;
-            reply = answered.map_err(|error| self.lost(error))?;
+    /// Whether questions are to be expected where no login of ours leads to them: as the further proof that the server wants
+    /// after one of ours (`partial`), or because it takes nothing else. A key that is refused where another would do is no
+    /// reason to ask a person for a password.
+    fn wants_questions(&self, partial: bool) -> bool {
+        let takes = |method| self.accepts.as_ref().is_some_and(|set| set.contains(&method));
+        !self.answered && takes(MethodKind::KeyboardInteractive) && (partial || !takes(MethodKind::PublicKey))
+    }
+
+    /// Keyboard-interactive. `None`: the server does not accept it, or asked nothing.
+    async fn questions(&mut self, password: Option<&str>) -> Result<Option<Outcome>, SshError> {
+        if !self.accepts(MethodKind::KeyboardInteractive) {
+            return Ok(None);
         }
-        Ok(Outcome::Not(Attempt::Questions("too many questions".to_owned())))
+        let held = keyboard::interact(self.handle, self.at, self.user, password, self.answers).await;
+        let (ended, by_person) = held.map_err(|error| self.lost(error))?;
+        self.by_person |= by_person;
+        let (remaining_methods, partial_success, what) = match ended {
+            Ended::In => return Ok(Some(Outcome::In)),
+            Ended::Stuck(attempt) => return Ok(Some(Outcome::Stuck(attempt))),
+            Ended::Refused { remaining, partial, what } => (remaining, partial, what),
+        };
+        let asked_nothing = what.is_none() && !partial_success;
+        self.answered |= !asked_nothing;
+        let result = AuthResult::Failure { remaining_methods, partial_success };
+        let refused = what.unwrap_or(Attempt::NotAccepted("keyboard-interactive"));
+        let outcome = self.judge(result, "keyboard-interactive", refused)?;
+        Ok((!asked_nothing).then_some(outcome))
     }
 
     async fn agent(&mut self) -> Result<Outcome, SshError> {

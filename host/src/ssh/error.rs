@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::auth::Attempt;
 use super::proxy::ProxyError;
+use super::question::Question;
 use crate::error::{Code, Problem};
 use crate::net::errno;
 
@@ -216,6 +219,11 @@ fn describe(attempts: &[Attempt]) -> String {
     attempts.iter().map(Attempt::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// The attempt that says best why a login failed.
+pub(super) fn reported(attempts: &[Attempt]) -> Option<&Attempt> {
+    attempts.iter().find(|attempt| attempt.is_last_word()).or(attempts.first())
+}
+
 fn accepted(methods: &[&'static str]) -> String {
     if methods.is_empty() { String::new() } else { format!(" (the server accepts {})", methods.join(", ")) }
 }
@@ -262,6 +270,20 @@ impl SshError {
             SshError::Forward { cause, .. } => {
                 let reason = russh::ChannelOpenFailure::AdministrativelyProhibited;
                 Some(matches!(&**cause, russh::Error::ChannelOpenFailure(found) if *found == reason))
+            }
+            _ => None,
+        }
+    }
+
+    /// What a person would have to answer, at the server itself or at one on the way to it.
+    pub fn question(&self) -> Option<&Arc<Question>> {
+        match self {
+            SshError::Login { attempts, .. } => attempts.iter().find_map(|attempt| match attempt {
+                Attempt::Questions(question) => Some(question),
+                _ => None,
+            }),
+            SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
+                source.question()
             }
             _ => None,
         }
@@ -361,7 +383,7 @@ impl SshError {
             SshError::Timeout { .. } => Some("ETIMEDOUT".to_owned()),
             SshError::HostKeyRevoked { .. } => Some("REVOKED".to_owned()),
             SshError::HostKeyShort { .. } => Some("RSA_TOO_SHORT".to_owned()),
-            SshError::Login { attempts, .. } => attempts.first().map(|attempt| attempt.reason().to_owned()),
+            SshError::Login { attempts, .. } => reported(attempts).map(|attempt| attempt.reason().to_owned()),
             SshError::CommandLost { loss: Loss::Connection, .. } => Some("CONNECTION_LOST".to_owned()),
             SshError::CommandLost { loss: Loss::Status, .. } => Some("NO_EXIT_STATUS".to_owned()),
             SshError::Jump { source, .. } | SshError::LeftAlone { source, .. } | SshError::Tried { source, .. } => {
@@ -437,9 +459,25 @@ impl From<SshError> for Problem {
                 .detail("accepts", accepts.clone()),
             _ => problem,
         };
+        if let Some(question) = error.question() {
+            problem = asked(problem, question);
+        }
         match error.hint() {
             Some(hint) => problem.hint(hint),
             None => problem,
         }
     }
+}
+
+/// The question that a login came to, under the name by which it can be answered.
+fn asked(problem: Problem, question: &Question) -> Problem {
+    let prompts: Vec<Value> =
+        question.prompts.iter().map(|prompt| json!({"prompt": prompt.text, "echo": prompt.echo})).collect();
+    let mut problem = problem.detail("question", question.id.as_str()).detail("questions", prompts);
+    for (key, text) in [("question_name", &question.name), ("instruction", &question.instruction)] {
+        if !text.trim().is_empty() {
+            problem = problem.detail(key, text.as_str());
+        }
+    }
+    problem
 }

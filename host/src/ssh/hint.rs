@@ -4,7 +4,7 @@ use std::io;
 
 use super::algorithms;
 use super::auth::Attempt;
-use super::error::{Endpoint, Loss, SshError, Step};
+use super::error::{Endpoint, Loss, SshError, Step, reported};
 use super::proxy::ProxyError;
 
 impl SshError {
@@ -66,9 +66,13 @@ impl SshError {
             }
             SshError::HostKeyShort { .. } => "Make the server a longer key, or one of another type: ssh-keygen -A.".to_owned(),
             SshError::KnownHosts { file, .. } => format!("Make {} readable for the user who runs this.", file.display()),
-            SshError::Login { attempts, .. } => return attempts.iter().find_map(Attempt::hint).or_else(|| {
-                Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())
-            }),
+            SshError::Login { at, .. } if self.question().is_some() => answerable(&at.alias),
+            SshError::Login { attempts, .. } => {
+                let hint = reported(attempts).and_then(Attempt::hint).or_else(|| attempts.iter().find_map(Attempt::hint));
+                return hint.or_else(|| {
+                    Some("Check user, keyPath, password or agent of this server (server_add changes them).".to_owned())
+                });
+            }
             SshError::Lost { .. } => "Try again: nothing was run.".to_owned(),
             SshError::Timeout { step: Step::Pool, .. } => {
                 "All connections to this server are busy: wait for running jobs, or raise MAX_CONNECTIONS_PER_SERVER.".to_owned()
@@ -92,6 +96,7 @@ impl SshError {
                 SshError::HostKeyUnknown { at, fingerprint, authority_only, .. } => {
                     unknown(&target.alias, at, fingerprint, *authority_only)
                 }
+                source if source.question().is_some() => answerable(&target.alias),
                 source => return source.hint(),
             },
             SshError::Tried { source, .. } => return source.hint(),
@@ -117,6 +122,14 @@ fn no_agreement(at: &Endpoint, theirs: &[String]) -> String {
             at.alias
         ),
     }
+}
+
+/// What to do about a question of a server on the way to `target`, or of the target itself.
+fn answerable(target: &str) -> String {
+    format!(
+        "A person has to answer it: the operator runs `mcp-orchestrator server login {target}` at a terminal, then call again. A \
+         client that can open pages (MCP elicitation in URL mode) has the person asked by itself."
+    )
 }
 
 /// What to do about an unknown host key of `at`, on the way to `target` or the target itself.

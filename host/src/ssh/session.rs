@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, Config, Handle, Msg};
-use russh::{Channel, Disconnect, Preferred};
+use russh::{Channel, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::algorithms;
+use super::answers::Answers;
 use super::auth::{self, Watch};
 use super::bounds::Bounds;
 use super::client::{Client, Failure};
@@ -24,34 +25,20 @@ use super::proxy;
 use super::running::Running;
 use super::target::Target;
 use super::tcp::{Traffic, Wire};
+use super::tuning::{self, Tuning};
 use crate::config::Proxy;
 use crate::net;
 
 /// More hops than anybody needs; a chain that is longer goes round in a circle.
 const MAX_JUMPS: usize = 8;
-/// Messages that wait in a channel until they are read: with packets of 32 KiB at most 1 MiB each.
-const CHANNEL_BUFFER: usize = 32;
-/// Channels closed from our side before a connection is replaced.
+/// Channels closed from our side before a connection is replaced; many more where a new one costs a person's answer.
 const MAX_CLOSES: u32 = 1000;
+const MAX_CLOSES_PERSONAL: u32 = 20_000;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// What is read of a connection in one go: the library asks for the length of a packet and for its rest, and most are small.
 /// Of a large one the rest goes past it.
 const READ_AHEAD: usize = 4 << 10;
-
-/// How many bytes a server may send before we have taken them in, on a connection for transfers: enough for 100 MB/s at
-/// 300 ms. What is really on its way is bounded by what was asked for.
-const BULK_WINDOW: u32 = 32 << 20;
-
-/// What a connection is made for.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    /// From the first packet to being logged in, all jump servers together.
-    pub limit: Duration,
-    pub keep_alive: Option<Duration>,
-    /// Large amounts of data over long lines.
-    pub bulk: bool,
-}
 
 /// A connection that is logged in. Dropping it ends it.
 pub struct Session {
@@ -61,6 +48,8 @@ pub struct Session {
     closes: AtomicU32,
     /// The login is root's.
     root: bool,
+    /// A person had to answer for it.
+    personal: bool,
     pub(super) running: Arc<Running>,
     /// The target itself.
     link: Link,
@@ -84,6 +73,8 @@ struct Link {
     key: Arc<OnceLock<ServerKey>>,
     /// Of this connection alone: what runs through a jump server is its own, too.
     traffic: Arc<Traffic>,
+    /// A person had to answer for the login.
+    personal: bool,
     /// Fires when the connection has ended, for whatever reason.
     ended: CancellationToken,
     /// Cuts the stream when the link is dropped, so that nothing of it stays.
@@ -91,7 +82,13 @@ struct Link {
 }
 
 /// Connects and logs in within the limit of `tuning` and the bounds of the call.
-pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &Bounds) -> Result<Session, SshError> {
+pub async fn connect(
+    target: &Target,
+    keys: &HostKeys,
+    answers: &Answers,
+    tuning: Tuning,
+    bounds: &Bounds,
+) -> Result<Session, SshError> {
     let bounds = bounds.within(tuning.limit);
     // From the nearest server to the target itself.
     let mut route = vec![target];
@@ -110,11 +107,12 @@ pub async fn connect(target: &Target, keys: &HostKeys, tuning: Tuning, bounds: &
     let mut through: Option<&Target> = None;
     for hop in route.into_iter().rev() {
         let last = std::ptr::eq(hop, target);
-        let made = connect_hop(hop, hops.last().zip(through), keys, tuning, &traffic, &bounds).await;
+        let made = connect_hop(hop, hops.last().zip(through), (keys, answers), tuning, &traffic, &bounds).await;
         match made {
             Ok(link) if last => {
                 let (opened, closes, root) = (Instant::now(), AtomicU32::new(0), target.user == "root");
-                return Ok(Session { traffic, opened, closes, root, running: Arc::default(), link, hops });
+                let personal = link.personal || hops.iter().any(|hop| hop.personal);
+                return Ok(Session { traffic, opened, closes, root, personal, running: Arc::default(), link, hops });
             }
             Ok(link) => hops.push(link),
             Err(error) if last => return Err(error),
@@ -136,7 +134,7 @@ pub fn endpoint(target: &Target) -> Arc<Endpoint> {
 async fn connect_hop(
     target: &Target,
     through: Option<(&Link, &Target)>,
-    keys: &HostKeys,
+    (keys, answers): (&HostKeys, &Answers),
     tuning: Tuning,
     traffic: &Arc<Traffic>,
     bounds: &Bounds,
@@ -144,7 +142,8 @@ async fn connect_hop(
     let at = endpoint(target);
     let known = bounds.step(&at, Step::HostKey, keys.lookup(&target.host, target.port)).await?;
     let known = known.map_err(|(file, cause)| SshError::KnownHosts { at: at.clone(), file, cause: Arc::new(cause) })?;
-    let config = Arc::new(config(algorithms::preferred(target.pin.as_deref(), &known, &target.legacy), tuning));
+    let preferred = algorithms::preferred(target.pin.as_deref(), &known, &target.legacy);
+    let config = Arc::new(tuning::config(preferred, tuning));
     let ended = CancellationToken::new();
     let cut = CancellationToken::new();
     let key = Arc::new(OnceLock::new());
@@ -182,14 +181,14 @@ async fn connect_hop(
         }
     };
     let watch = Watch { farewell, agent: AtomicBool::new(false) };
-    let login = bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at, &watch)).await;
-    login.map_err(|error| match error {
+    let login = bounds.step(&at, Step::Login, auth::login(&mut handle, target, &at, &watch, answers)).await;
+    let personal = login.map_err(|error| match error {
         SshError::Timeout { at, after, .. } if watch.agent.load(Ordering::Relaxed) => {
             SshError::Timeout { at, step: Step::Agent, after }
         }
         other => other,
     })??;
-    Ok(Link { handle, key, traffic, ended, _cut: guard })
+    Ok(Link { handle, key, traffic, personal, ended, _cut: guard })
 }
 
 /// The TCP connection to the nearest server, through its proxy if it has one.
@@ -241,20 +240,6 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     })
 }
 
-fn config(preferred: Preferred, tuning: Tuning) -> Config {
-    let usual = Config::default();
-    Config {
-        window_size: if tuning.bulk { BULK_WINDOW } else { usual.window_size },
-        preferred,
-        nodelay: true,
-        channel_buffer_size: CHANNEL_BUFFER,
-        keepalive_interval: tuning.keep_alive,
-        // One probe without an answer for a whole interval: a dead connection is noticed within two.
-        keepalive_max: 1,
-        ..usual
-    }
-}
-
 impl Session {
     pub fn is_closed(&self) -> bool {
         self.link.handle.is_closed()
@@ -298,7 +283,12 @@ impl Session {
     /// The connection should be replaced by a fresh one when there is an opportunity: the library keeps a few kilobytes of
     /// every channel that was closed from our side until the connection ends.
     pub fn is_worn(&self) -> bool {
-        self.closes.load(Ordering::Relaxed) >= MAX_CLOSES
+        self.closes.load(Ordering::Relaxed) >= if self.personal { MAX_CLOSES_PERSONAL } else { MAX_CLOSES }
+    }
+
+    /// Whether a person had to answer a question to get this connection, at the target or on the way to it.
+    pub fn is_personal(&self) -> bool {
+        self.personal
     }
 
     /// Opens a session channel (RFC 4254, 6.1).

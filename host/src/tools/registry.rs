@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::queue::parse_id;
 use super::{Core, JobWork, Tool, ToolSpec, Work, hybrid, plugin};
 use crate::call::{Call, JobId, Progress, Reply, Report};
 use crate::error::Problem;
 use crate::jobs::{AnyJob, NewJob};
+use crate::ssh::{Question, Standing};
 
 /// Who calls a tool, and how to reach and stop the call.
 #[derive(Clone, Debug)]
@@ -159,6 +161,16 @@ impl Registry {
             tracing::error!("a host key was not trusted: {}", problem.message);
         }
         vouched.is_ok()
+    }
+
+    /// What a server's login came to lately and only a person can answer.
+    pub fn question(&self, id: &str) -> Option<Standing> {
+        self.core.servers.question(id)
+    }
+
+    /// Hands over what the person behind the caller answered, for the next login that asks it. `false`: it came too late.
+    pub async fn answer(&self, caller: &str, question: &Question, texts: Vec<Zeroizing<String>>) -> bool {
+        self.core.servers.answer(&Call::new("login", caller), question, texts).await.is_ok()
     }
 
     /// The job that a client follows as a task, as it was last committed.

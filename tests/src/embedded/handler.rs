@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use russh::keys::PublicKey;
-use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelOpenFailure, server};
 use tokio::task::JoinSet;
 
+use super::asking::Progress;
 use super::faults::{Refuse, Stall};
 use super::{Shared, Wire, channel};
 
@@ -14,12 +15,14 @@ use super::{Shared, Wire, channel};
 pub(super) struct Handler {
     shared: Arc<Shared>,
     wire: Wire,
+    /// How far the login has come where the server asks.
+    progress: Progress,
     channels: JoinSet<()>,
 }
 
 impl Handler {
     pub(super) fn new(shared: Arc<Shared>, wire: Wire) -> Handler {
-        Handler { shared, wire, channels: JoinSet::new() }
+        Handler { shared, wire, progress: Progress::default(), channels: JoinSet::new() }
     }
 
     async fn judge(&self, method: &'static str, accepted: bool) -> Auth {
@@ -42,6 +45,10 @@ impl server::Handler for Handler {
     type Error = russh::Error;
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        if self.shared.asks.is_some() {
+            // The library hands over methods that were not offered, too.
+            return Ok(Auth::reject());
+        }
         let accounts = &self.shared.accounts;
         let right = user == accounts.user && accounts.password.as_deref() == Some(password);
         Ok(self.judge("password", right).await)
@@ -53,7 +60,32 @@ impl server::Handler for Handler {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        Ok(self.judge("publickey", self.knows(user, key.public_key)).await)
+        if self.shared.asks.as_ref().is_some_and(|asks| !asks.takes_keys()) {
+            return Ok(Auth::reject());
+        }
+        let judged = self.judge("publickey", self.knows(user, key.public_key)).await;
+        Ok(match &self.shared.asks {
+            Some(asks) if judged == Auth::Accept => asks.after_key(&mut self.progress),
+            _ => judged,
+        })
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let Some(asks) = &self.shared.asks else { return Ok(Auth::reject()) };
+        let texts = response.map(|texts| texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect());
+        let accounts = &self.shared.accounts;
+        let answer = asks.hear(texts, accounts.password.as_deref(), &mut self.progress);
+        Ok(match answer {
+            Auth::Accept | Auth::Reject { .. } => {
+                self.judge("keyboard-interactive", answer == Auth::Accept && user == accounts.user).await
+            }
+            further => further,
+        })
     }
 
     async fn channel_open_session(

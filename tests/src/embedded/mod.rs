@@ -3,6 +3,7 @@
 //!
 //! It is no sandbox: a command runs as the user who started this process, on the loopback only.
 
+mod asking;
 mod channel;
 mod faults;
 mod handler;
@@ -15,10 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
-use russh::{Limits, server};
+use russh::{Limits, MethodSet, server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use asking::{Asks, CODE_PROMPT, When};
 pub use faults::{Faults, Refuse, Stall};
 
 /// Time alone is no reason for new keys: no test takes so long.
@@ -46,6 +48,7 @@ pub struct Embedded {
 /// What the connections share.
 struct Shared {
     accounts: Accounts,
+    asks: Option<Asks>,
     // A plain lock: it is held only for reading or replacing the value, never across an await.
     faults: Mutex<Faults>,
     seen: Mutex<Seen>,
@@ -66,8 +69,17 @@ impl Embedded {
         Embedded::start_with(accounts, Faults::default()).await
     }
 
-    /// Starts on a free port of the loopback with a new ed25519 host key.
+    /// One that asks for a one-time code, too.
+    pub async fn start_asking(accounts: Accounts, asks: Asks) -> Result<Embedded> {
+        Embedded::run(accounts, Some(asks), Faults::default()).await
+    }
+
     pub async fn start_with(accounts: Accounts, faults: Faults) -> Result<Embedded> {
+        Embedded::run(accounts, None, faults).await
+    }
+
+    /// Starts on a free port of the loopback with a new ed25519 host key.
+    async fn run(accounts: Accounts, asks: Option<Asks>, faults: Faults) -> Result<Embedded> {
         let host_key = new_key()?;
         let fingerprint = host_key.fingerprint(HashAlg::Sha256).to_string();
         let config = Arc::new(server::Config {
@@ -78,11 +90,12 @@ impl Embedded {
             nodelay: true,
             limits: faults.rekey_after.map_or_else(Limits::default, |bytes| Limits::new(bytes, bytes, REKEY_TIME)),
             window_size: faults.window.unwrap_or(WINDOW),
+            methods: asks.as_ref().map_or_else(MethodSet::server_supported, Asks::methods),
             ..server::Config::default()
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the embedded SSH server")?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { accounts, faults: Mutex::new(faults), seen: Mutex::new(Seen::default()) });
+        let shared = Arc::new(Shared { accounts, asks, faults: Mutex::new(faults), seen: Mutex::new(Seen::default()) });
         let accepting = tokio::spawn(accept(listener, config, shared.clone()));
         Ok(Embedded { address, fingerprint, shared, accepting })
     }

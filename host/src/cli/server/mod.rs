@@ -3,6 +3,7 @@
 mod ssh_config;
 mod import;
 mod trust;
+mod login;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,6 +25,11 @@ pub enum Verb {
         /// As in `server list`
         alias: String,
     },
+    /// Answer what a server asks during the login, such as a one-time code; the connection then stays for everybody
+    Login {
+        /// As in `server list`
+        alias: String,
+    },
     /// Show the host key of a server, and of every server on the way to it, and trust it if you say so
     Trust(trust::Arguments),
     /// Import the hosts of an OpenSSH client configuration
@@ -34,6 +40,7 @@ pub fn run(data_dir: Option<PathBuf>, verb: &Verb) -> Result<ExitCode> {
     match verb {
         Verb::List => list(&mut Caller::open(data_dir, "server list")?),
         Verb::Test { alias } => test(&mut Caller::open(data_dir, "server test")?, alias),
+        Verb::Login { alias } => login::run(data_dir, alias),
         Verb::Trust(arguments) => trust::run(&mut Caller::open(data_dir, "server trust")?, arguments),
         Verb::Import(arguments) => import::run(data_dir, arguments),
     }

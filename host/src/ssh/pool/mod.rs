@@ -4,6 +4,7 @@
 
 mod channel;
 mod places;
+mod asked;
 mod settings;
 mod stats;
 mod spare;
@@ -25,13 +26,15 @@ pub use self::settings::{PoolSettings, Purpose};
 pub use self::spare::Next;
 use self::spare::Spare;
 pub use self::stats::{ConnectionStats, ServerStats};
+use super::answers::Answers;
 use super::bounds::Bounds;
 use super::error::{Endpoint, SshError, Step};
 use super::forwarded::Forwarded;
 use super::host_key::HostKeys;
 use super::lease::Lease;
-use super::session::{self, Session, Tuning};
+use super::session::{self, Session};
 use super::target::Target;
+use super::tuning::Tuning;
 use crate::call::Call;
 use crate::error::Problem;
 
@@ -55,6 +58,7 @@ pub struct Pool(Arc<Inner>);
 struct Inner {
     settings: PoolSettings,
     keys: HostKeys,
+    answers: Answers,
     /// By alias and purpose. A plain lock: held for a look-up, never across an await.
     servers: Mutex<Servers>,
     /// Wakes the idle closer.
@@ -80,6 +84,10 @@ impl Connection for Session {
     fn is_closed(&self) -> bool {
         Session::is_closed(self)
     }
+
+    fn is_personal(&self) -> bool {
+        Session::is_personal(self)
+    }
 }
 
 impl Pool {
@@ -87,6 +95,7 @@ impl Pool {
         Pool(Arc::new(Inner {
             settings,
             keys,
+            answers: Answers::default(),
             servers: Mutex::default(),
             idle: Arc::new(Notify::new()),
             closer: AtomicBool::new(false),
@@ -299,7 +308,7 @@ impl Pool {
                 keep_alive: settings.keep_alive_interval,
                 bulk: purpose == Purpose::Transfers,
             };
-            session::connect(&target, &self.0.keys, tuning, bounds).await
+            session::connect(&target, &self.0.keys, &self.0.answers, tuning, bounds).await
         };
         match made.await {
             Ok(session) => match opening.opened(session) {

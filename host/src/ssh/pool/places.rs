@@ -36,6 +36,11 @@ pub trait Connection: Send + Sync + 'static {
 
     /// Known to be dead.
     fn is_closed(&self) -> bool;
+
+    /// A person had to answer for it, as for any other to the same server.
+    fn is_personal(&self) -> bool {
+        false
+    }
 }
 
 /// The connections of one server.
@@ -55,6 +60,8 @@ struct State<C: Connection> {
     opening: usize,
     capacity: Capacity,
     circuit: Circuit,
+    /// The server asks a person at each login, as far as known.
+    personal: bool,
     queue: VecDeque<Waiter<C>>,
     next: u64,
     /// Counted up by `clear`: what was begun before it is not taken in any more.
@@ -120,6 +127,7 @@ impl<C: Connection> Places<C> {
                 opening: 0,
                 capacity: Capacity::default(),
                 circuit: Circuit::default(),
+                personal: false,
                 queue: VecDeque::new(),
                 next: 0,
                 epoch: 0,
@@ -227,7 +235,9 @@ impl<C: Connection> Places<C> {
 
     fn may_open(&self, state: &State<C>) -> bool {
         let live = state.links.iter().filter(|link| !link.connection.is_closed()).count();
-        live + state.opening < self.max && state.no_open_before.is_none_or(|time| time <= Instant::now())
+        // Each connection to a server that asks costs a person an answer: one has to do for everybody.
+        let max = if state.personal { 1 } else { self.max };
+        live + state.opening < max && state.no_open_before.is_none_or(|time| time <= Instant::now())
     }
 
     /// Whether so many waiting callers need one more connection than those that are being opened: each of these will serve
@@ -306,6 +316,7 @@ impl<C: Connection> Places<C> {
             state.epoch += 1;
             state.no_open_before = None;
             state.circuit.succeeded();
+            state.personal = false;
             std::mem::take(&mut state.links)
         };
         self.serve();

@@ -25,17 +25,26 @@ pub struct Manners {
     pub closes: Option<usize>,
     /// Asks for the password through keyboard-interactive only.
     pub interactive: bool,
-    /// Asks this beside the password.
+    /// Asks this too, which [`CODE`] answers; beside the password, or where there are two factors in its place.
     pub question: Option<&'static str>,
-    /// Wants both: first a key, then the password.
+    /// Asks it after the password, in a request of its own.
+    pub in_turn: bool,
+    /// Wants both: first a key, then the password or what the question asks.
     pub two_factors: bool,
+    /// Would take a key, too, but not this one.
+    pub refuses_keys: bool,
     /// Encrypts nothing, so that somebody between can change what is said.
     pub clear: bool,
 }
 
+/// The right answer to the question.
+pub const CODE: &str = "246810";
+
 /// What was seen.
 #[derive(Default)]
 pub struct Seen {
+    /// Every answer to the question.
+    pub codes: Mutex<Vec<String>>,
     pub connections: AtomicUsize,
     pub logins: AtomicUsize,
     pub passwords: AtomicUsize,
@@ -57,6 +66,7 @@ pub async fn start(manners: Manners) -> Fake {
     let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
     let pin = key.public_key().fingerprint(HashAlg::Sha256).to_string();
     let methods: &[MethodKind] = match (manners.interactive, manners.two_factors) {
+        (true, _) if manners.refuses_keys => &[MethodKind::PublicKey, MethodKind::KeyboardInteractive],
         (true, _) => &[MethodKind::KeyboardInteractive],
         (_, true) => &[MethodKind::PublicKey],
         _ => &[MethodKind::Password, MethodKind::PublicKey],
@@ -85,6 +95,7 @@ pub async fn start(manners: Manners) -> Fake {
                 seen: shared.clone(),
                 number,
                 key_done: false,
+                password_done: false,
                 channels: HashSet::new(),
                 commands: Vec::new(),
             };
@@ -115,6 +126,7 @@ struct Peer {
     seen: Arc<Seen>,
     number: usize,
     key_done: bool,
+    password_done: bool,
     channels: HashSet<ChannelId>,
     commands: Vec<(ChannelId, String)>,
 }
@@ -150,11 +162,21 @@ impl Peer {
 
     fn password(&self, password: &str) -> Auth {
         self.seen.passwords.fetch_add(1, Ordering::SeqCst);
-        if password == "right" && (!self.manners.two_factors || self.key_done) {
-            self.seen.logins.fetch_add(1, Ordering::SeqCst);
-            return Auth::Accept;
+        self.judge(password == "right" && (!self.manners.two_factors || self.key_done))
+    }
+
+    fn code(&self, code: String) -> bool {
+        let right = code == CODE;
+        self.seen.codes.lock().unwrap().push(code);
+        right
+    }
+
+    fn judge(&self, right: bool) -> Auth {
+        if !right {
+            return Auth::reject();
         }
-        Auth::reject()
+        self.seen.logins.fetch_add(1, Ordering::SeqCst);
+        Auth::Accept
     }
 }
 
@@ -175,7 +197,9 @@ impl Handler for Peer {
             return Ok(Auth::reject());
         }
         self.key_done = true;
-        let wanted = MethodSet::from(&[MethodKind::Password][..]);
+        let second =
+            if self.manners.question.is_some() { MethodKind::KeyboardInteractive } else { MethodKind::Password };
+        let wanted = MethodSet::from(&[second][..]);
         Ok(Auth::Reject { proceed_with_methods: Some(wanted), partial_success: true })
     }
 
@@ -185,14 +209,41 @@ impl Handler for Peer {
         _submethods: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, russh::Error> {
-        let Some(mut response) = response else {
-            let mut prompts = vec![("Password: ".into(), false)];
-            prompts.extend(self.manners.question.map(|question| (question.into(), true)));
-            return Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts: prompts.into() });
+        let ask = |prompts: Vec<(&'static str, bool)>| {
+            let prompts: Vec<(Cow<'static, str>, bool)> =
+                prompts.into_iter().map(|(text, echo)| (text.into(), echo)).collect();
+            Auth::Partial { name: "".into(), instructions: "".into(), prompts: prompts.into() }
         };
-        let answer =
-            response.next().map(|answer| String::from_utf8_lossy(answer.as_ref()).into_owned()).unwrap_or_default();
-        Ok(self.password(&answer))
+        let password = ("Password: ", false);
+        let answers: Option<Vec<String>> =
+            response.map(|texts| texts.map(|text| String::from_utf8_lossy(text.as_ref()).into_owned()).collect());
+        let manners = self.manners.clone();
+        Ok(match (answers.as_deref(), manners.question) {
+            (None, Some(question)) if manners.two_factors => ask(vec![(question, false)]),
+            (Some([code]), Some(_)) if manners.two_factors => {
+                let right = self.code(code.clone());
+                self.judge(right && self.key_done)
+            }
+            (None, Some(question)) if !manners.in_turn => ask(vec![password, (question, true)]),
+            (None, _) => ask(vec![password]),
+            (Some([given, code]), Some(_)) => {
+                self.seen.passwords.fetch_add(1, Ordering::SeqCst);
+                let right = self.code(code.clone());
+                self.judge(right && given == "right")
+            }
+            // The password is judged with the rest, as PAM does it.
+            (Some([given]), Some(question)) if !std::mem::replace(&mut self.password_done, true) => {
+                self.seen.passwords.fetch_add(1, Ordering::SeqCst);
+                self.key_done = given == "right";
+                ask(vec![(question, false)])
+            }
+            (Some([code]), Some(_)) => {
+                let right = self.code(code.clone());
+                self.judge(right && self.key_done)
+            }
+            (Some([given, ..]), None) => self.password(given),
+            (Some(_), _) => Auth::reject(),
+        })
     }
 
     async fn channel_open_session(

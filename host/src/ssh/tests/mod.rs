@@ -6,6 +6,7 @@ mod fake;
 mod logins;
 mod openssh;
 mod pooling;
+mod questions;
 mod windows;
 
 use std::path::PathBuf;

@@ -51,9 +51,10 @@ impl Circuit {
 }
 
 /// Whether an error says that the server cannot be reached, or refuses to let us in. What a person decides about, such as an
-/// unknown host key, is looked at again as soon as it is asked for.
+/// unknown host key or a question of the server's, is looked at again as soon as it is asked for.
 fn counts(error: &SshError) -> bool {
     match error {
+        error if error.question().is_some() => false,
         SshError::Connect { .. }
         | SshError::Forward { .. }
         | SshError::Handshake { .. }

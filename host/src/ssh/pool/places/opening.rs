@@ -37,6 +37,7 @@ impl<C: Connection> Opening<C> {
             let (id, connection) = (state.next, Arc::new(connection));
             state.no_open_before = None;
             state.circuit.succeeded();
+            state.personal = connection.is_personal();
             state.links.push(Link {
                 id,
                 connection: connection.clone(),
@@ -50,7 +51,8 @@ impl<C: Connection> Opening<C> {
         Ok(place)
     }
 
-    /// The connection could not be opened. `true`: others live, so the opener goes back to waiting for a place there.
+    /// The connection could not be opened. `true`: others live, so the opener goes back to waiting for a place there; or one is
+    /// being opened to a server that asks, perhaps with the only answer that there is.
     /// Else everybody who waited gets the same error: a wrong password is not tried once per waiting call.
     pub fn failed(mut self, error: &SshError) -> bool {
         self.held = false;
@@ -63,13 +65,15 @@ impl<C: Connection> Opening<C> {
             if shared {
                 state.circuit.failed(error, Instant::now());
             }
+            let asks = error.question().is_some();
+            state.personal |= asks;
             let others = state.links.iter().any(|link| !link.connection.is_closed());
             if others {
                 state.no_open_before = Some(Instant::now() + OPEN_PAUSE);
             } else if state.opening == 0 && shared {
                 queue = std::mem::take(&mut state.queue);
             }
-            others
+            others || (asks && state.opening > 0)
         };
         for waiter in queue {
             // Somebody who has left needs no error.

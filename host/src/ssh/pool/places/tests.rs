@@ -4,15 +4,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::call::Call;
+use crate::ssh::Attempt;
+use crate::ssh::question::tests::question;
 
 #[derive(Default, Debug)]
-struct Fake(AtomicBool);
+struct Fake {
+    closed: AtomicBool,
+    asks: bool,
+}
 
 impl Connection for Fake {
     type Spare = &'static str;
 
     fn is_closed(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn is_personal(&self) -> bool {
+        self.asks
     }
 }
 
@@ -217,4 +226,52 @@ async fn a_channel_opened_ahead_for_nobody_is_given_back_and_its_connection_stay
     let (expired, due) = places.expire(SPARE_TIMEOUT * 5);
     assert_eq!((expired.len(), due), (0, None));
     assert_eq!((places.usage().0.len(), places.usage().0[0].ready), (1, 0));
+}
+
+/// The failure of a login that came to a question.
+fn asked() -> SshError {
+    let question = Arc::new(question(&[("Code: ", false)]));
+    let attempts = vec![Attempt::Questions(Arc::clone(&question))];
+    SshError::Login { at: question.at.clone(), user: "ada".to_owned(), attempts, accepts: Vec::new() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_a_person_gets_one_connection_on_which_everybody_queues() {
+    let places = places(5);
+    assert!(!opening(&places).await.failed(&asked()), "nobody else is connecting: the caller is told");
+    let only = opening(&places).await;
+    let waiting: Vec<_> = (0..6)
+        .map(|_| {
+            tokio::spawn({
+                let places = places.clone();
+                async move { acquire(&places).await }
+            })
+        })
+        .collect();
+    tokio::time::advance(SLOW_CONNECT * 2).await;
+    let mut held = vec![only.opened(Fake { asks: true, ..Fake::default() }).unwrap()];
+    for waiter in waiting {
+        let Grant::Place(place) = waiter.await.unwrap() else { panic!("a second connection was to be opened") };
+        held.push(place);
+    }
+    assert_eq!(places.usage().0.len(), 1);
+    // The next one asked nothing: the server has changed its mind.
+    let gone = held[0].connection().clone();
+    places.forget(&gone);
+    held.push(opening(&places).await.opened(Fake::default()).unwrap());
+    for _ in 1..places.usage().0[0].capacity {
+        let Grant::Place(place) = acquire(&places).await else { panic!("no place") };
+        held.push(place);
+    }
+    let _second = opening(&places).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_asked_while_another_login_is_under_way_waits_for_that() {
+    let places = places(5);
+    let first = opening(&places).await;
+    // Whoever waits for long opens a connection of his own.
+    let second = opening(&places).await;
+    assert!(second.failed(&asked()), "the other one may have the answer");
+    assert!(!first.failed(&asked()));
 }
