@@ -158,7 +158,7 @@ async fn a_container_and_the_journal_are_followed_and_nothing_of_it_stays() -> R
             ),
         ),
         ("podman", "exit 1".to_owned()),
-        ("journalctl", format!("[ \"$5\" = --reverse ] && exit; echo '{entry}'; exec {}", journal.command)),
+        ("journalctl", format!("[ \"$5\" = --follow ] || exit 0; echo '{entry}'; exec {}", journal.command)),
     ];
     let rig = rig(programs).await?;
     let arguments = json!({"alias": "box", "container": "web", "follow": 2});
