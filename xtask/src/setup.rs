@@ -47,7 +47,10 @@ pub fn compiler() -> Result<()> {
     if wasm::find().is_some() {
         return Ok(());
     }
-    let packages = install(&wasm::PACKAGES);
+    let mut packages = install(&wasm::PACKAGES);
+    if wasm::debian_is_too_old() {
+        packages = fetch(&wasm::PACKAGES, Lists::Fresh);
+    }
     if wasm::find().is_some() {
         return Ok(());
     }
@@ -137,24 +140,33 @@ pub fn python() -> Result<()> {
 
 /// Installs the packages that are missing, on Debian and Ubuntu, as root or through a sudo that asks nothing.
 fn install(packages: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() { Ok(()) } else { fetch(&missing, Lists::AsTheyAre) }
+}
+
+/// What the package manager knows of the packages that there are.
+#[derive(PartialEq)]
+enum Lists {
+    AsTheyAre,
+    Fresh,
+}
+
+/// Installs packages, or what is newer of them.
+fn fetch(packages: &[&str], lists: Lists) -> Result<()> {
     if which("apt-get").is_none() {
         bail!("this is neither Debian nor Ubuntu, so {} cannot be installed from packages", packages.join(", "));
-    }
-    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
-    if missing.is_empty() {
-        return Ok(());
     }
     let is_root = output_of("id", &["-u"]).is_some_and(|id| id == "0");
     if !is_root && output_of("sudo", &["-n", "true"]).is_none() {
         bail!(
             "installing packages needs root: run `sudo apt-get install --no-install-recommends {}`",
-            missing.join(" ")
+            packages.join(" ")
         );
     }
     // What is set up side by side would find the package manager locked by the other.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    say(&format!("installing the packages {}", missing.join(", ")));
+    say(&format!("installing the packages {}", packages.join(", ")));
     let apt_get = |args: &[&str]| {
         let mut command = if is_root { Command::new("env") } else { Command::new("sudo") };
         if !is_root {
@@ -165,8 +177,8 @@ fn install(packages: &[&str]) -> Result<()> {
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]).args(patience).args(args);
         process::run(&mut command)
     };
-    let install: Vec<&str> = ["install", "--no-install-recommends"].into_iter().chain(missing).collect();
-    if has_package_lists() && apt_get(&install).is_ok() {
+    let install = [&["install", "--no-install-recommends"], packages].concat();
+    if lists == Lists::AsTheyAre && has_package_lists() && apt_get(&install).is_ok() {
         return Ok(());
     }
     // A new machine has no package lists, an old one has stale ones.

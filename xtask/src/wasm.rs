@@ -35,11 +35,22 @@ pub fn find() -> Option<Compiler> {
     if toolchain_has_target() {
         return Some(Compiler::Toolchain);
     }
-    let packages = [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LIBC, DEBIAN_STD];
-    if !packages.iter().all(|path| Path::new(path).exists()) {
+    if !debian_is_here() || debian_is_too_old() {
         return None;
     }
     Some(Compiler::Debian { linker: linker_folder()? })
+}
+
+fn debian_is_here() -> bool {
+    [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LIBC, DEBIAN_STD].iter().all(|path| Path::new(path).exists())
+}
+
+/// Debian's compiler is there, but older than this workspace needs: package lists that are not fresh offer such a one.
+pub fn debian_is_too_old() -> bool {
+    let number = |version: &str| version.split('.').map_while(|part| part.parse().ok()).collect::<Vec<u32>>();
+    let version = output_of(DEBIAN_RUSTC, &["--version"]);
+    let installed = version.as_deref().and_then(|version| version.split_whitespace().nth(1));
+    debian_is_here() && installed.is_some_and(|installed| number(installed) < number(env!("CARGO_PKG_RUST_VERSION")))
 }
 
 /// The compiler that must be there by now.
