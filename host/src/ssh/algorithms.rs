@@ -114,25 +114,9 @@ pub fn allowable(offered: &[String]) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use russh::keys::{EcdsaCurve, PrivateKey, PublicKey};
-
     use super::*;
     use crate::config::LEGACY_ALGORITHMS;
-    use crate::ssh::known_hosts::Line;
-
-    fn key(algorithm: Algorithm) -> PublicKey {
-        PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm).unwrap().public_key().clone()
-    }
-
-    fn ecdsa() -> Algorithm {
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }
-    }
-
-    fn known(number: usize, marker: Marker, key: &PublicKey) -> Known {
-        Known { file: PathBuf::from("/known_hosts"), line: Line { number, marker, key: key.clone() } }
-    }
+    use crate::ssh::host_key::tests::{ecdsa, key, known};
 
     /// All that is offered, by name.
     fn offered(legacy: &[&str]) -> Vec<String> {

@@ -267,22 +267,22 @@ pub fn decide(pin: Option<&str>, known: &[Known], offered: &PublicKey) -> Decisi
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use russh::keys::ssh_key::Mpint;
     use russh::keys::ssh_key::public::RsaPublicKey;
     use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
     use super::*;
 
-    fn key(algorithm: Algorithm) -> PublicKey {
+    pub(in crate::ssh) fn key(algorithm: Algorithm) -> PublicKey {
         PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm).unwrap().public_key().clone()
     }
 
-    fn ecdsa() -> Algorithm {
+    pub(in crate::ssh) fn ecdsa() -> Algorithm {
         Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }
     }
 
-    fn known(number: usize, marker: Marker, key: &PublicKey) -> Known {
+    pub(in crate::ssh) fn known(number: usize, marker: Marker, key: &PublicKey) -> Known {
         Known { file: PathBuf::from("/known_hosts"), line: Line { number, marker, key: key.clone() } }
     }
 

@@ -3,6 +3,7 @@
 //! Not the bookkeeping of who waits for what (`places`) and not what is done with a channel (`exec`).
 
 mod channel;
+mod fleet;
 mod places;
 mod asked;
 mod settings;
@@ -14,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::channel::{Opened, Trouble, Wanted};
+use self::fleet::{Fleet, WARM_CONNECTIONS};
 pub use self::places::Place;
 use self::places::{Connection, Grant, Opening, Places};
 pub use self::settings::{PoolSettings, Purpose};
@@ -61,8 +62,7 @@ struct Inner {
     answers: Answers,
     /// By alias and purpose. A plain lock: held for a look-up, never across an await.
     servers: Mutex<Servers>,
-    /// Wakes the idle closer.
-    idle: Arc<Notify>,
+    fleet: Arc<Fleet>,
     /// The idle closer was started.
     closer: AtomicBool,
     /// Owns every task of the pool.
@@ -97,7 +97,7 @@ impl Pool {
             keys,
             answers: Answers::default(),
             servers: Mutex::default(),
-            idle: Arc::new(Notify::new()),
+            fleet: Fleet::new(WARM_CONNECTIONS),
             closer: AtomicBool::new(false),
             tracker: TaskTracker::new(),
             closed: CancellationToken::new(),
@@ -124,7 +124,7 @@ impl Pool {
             Purpose::Commands => (settings.max_connections, settings.min_connections),
             Purpose::Processes | Purpose::Transfers => (settings.max_connections.min(FURTHER_CONNECTIONS), 0),
         };
-        let places = Arc::new(Places::new(alias, max, min, settings.connect_limit, self.0.idle.clone()));
+        let places = Arc::new(Places::new(alias, max, min, settings.connect_limit, self.0.fleet.clone()));
         servers.insert(key, places.clone());
         places
     }
@@ -367,10 +367,10 @@ impl Pool {
             return;
         }
         let inner = Arc::downgrade(&self.0);
-        let (idle, closed) = (self.0.idle.clone(), self.0.closed.clone());
+        let (fleet, closed) = (self.0.fleet.clone(), self.0.closed.clone());
         self.0.tracker.spawn(async move {
             tokio::select! {
-                () = close_idle(inner, idle) => {}
+                () = close_idle(inner, fleet) => {}
                 () = closed.cancelled() => {}
             }
         });
@@ -460,7 +460,7 @@ impl Refusals {
 }
 
 /// Closes connections that are idle for too long: sleeps until the next one is due, or until one falls idle.
-async fn close_idle(inner: Weak<Inner>, idle: Arc<Notify>) {
+async fn close_idle(inner: Weak<Inner>, fleet: Arc<Fleet>) {
     loop {
         let due = {
             let Some(inner) = inner.upgrade() else { return };
@@ -482,7 +482,7 @@ async fn close_idle(inner: Weak<Inner>, idle: Arc<Notify>) {
         match due {
             // Whatever falls idle meanwhile is due later than this.
             Some(due) => sleep_until(due).await,
-            None => idle.notified().await,
+            None => fleet.idle().await,
         }
     }
 }

@@ -13,13 +13,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::ahead::Ahead;
 use self::capacity::Capacity;
 use self::circuit::Circuit;
 pub use self::opening::Opening;
+use super::fleet::{Counted, Fleet};
 use crate::ssh::bounds::Bounds;
 use crate::ssh::error::{Endpoint, SshError, Step};
 
@@ -49,8 +50,7 @@ pub struct Places<C: Connection> {
     min: usize,
     /// A time-out after this says something about the server, a shorter one only about a call.
     connect_limit: Duration,
-    /// Wakes the idle closer, when a connection fell idle that may be closed.
-    idle: Arc<Notify>,
+    fleet: Arc<Fleet>,
     state: Mutex<State<C>>,
 }
 
@@ -77,6 +77,7 @@ struct Link<C: Connection> {
     /// Opened ahead, at most one. It has a slot of its own at the server, so `used` and this stay within the capacity.
     spare: Option<C::Spare>,
     idle_since: Instant,
+    _counted: Counted,
 }
 
 struct Waiter<C: Connection> {
@@ -116,12 +117,12 @@ pub struct Usage<C> {
 }
 
 impl<C: Connection> Places<C> {
-    pub fn new(alias: &str, max: usize, min: usize, connect_limit: Duration, idle: Arc<Notify>) -> Self {
+    pub fn new(alias: &str, max: usize, min: usize, connect_limit: Duration, fleet: Arc<Fleet>) -> Self {
         Places {
             max: max.max(1),
             min,
             connect_limit,
-            idle,
+            fleet,
             state: Mutex::new(State {
                 links: Vec::new(),
                 opening: 0,
@@ -329,7 +330,7 @@ impl<C: Connection> Places<C> {
         drop(queue);
     }
 
-    /// Takes out the connections that were idle for `timeout`, but the last `min`, and gives back channels that were opened
+    /// Takes out the connections that were idle for `timeout`, but the last ones that are kept, and gives back channels that were opened
     /// ahead for nobody. Also says when to look again: whatever falls idle in the meantime is not due before.
     pub fn expire(&self, timeout: Duration) -> (Vec<Arc<C>>, Option<Instant>) {
         let now = Instant::now();
@@ -355,7 +356,7 @@ impl<C: Connection> Places<C> {
     ) -> (Vec<Arc<C>>, Option<Instant>) {
         let mut expired = Vec::new();
         loop {
-            if state.links.len() <= self.min {
+            if state.links.len() <= self.fleet.keeps(self.min) {
                 return (expired, None);
             }
             let idle = state.links.iter().enumerate().filter(|(_, link)| link.used == 0);
@@ -457,11 +458,11 @@ impl<C: Connection> Drop for Place<C> {
             if link.spare.is_none() {
                 link.spare = self.spare.take();
             }
-            link.used == 0 && (links > self.places.min || link.spare.is_some())
+            link.used == 0 && (links > self.places.fleet.keeps(self.places.min) || link.spare.is_some())
         };
         self.places.serve();
         if idle {
-            self.places.idle.notify_one();
+            self.places.fleet.fell_idle();
         }
     }
 }

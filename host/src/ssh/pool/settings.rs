@@ -38,7 +38,7 @@ impl Purpose {
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
     pub max_connections: usize,
-    /// Kept open once used, however long they are idle.
+    /// Kept open once used, however long they are idle, while there are few over all servers.
     pub min_connections: usize,
     pub idle_timeout: Duration,
     pub keep_alive_interval: Option<Duration>,

@@ -44,6 +44,7 @@ impl<C: Connection> Opening<C> {
                 used: 1,
                 spare: None,
                 idle_since: Instant::now(),
+                _counted: places.fleet.count(),
             });
             Place { places: places.clone(), link: id, connection, spare: None, fresh: true, held: true }
         };

@@ -26,7 +26,7 @@ impl Connection for Fake {
 }
 
 fn places(max: usize) -> Arc<Places<Fake>> {
-    Arc::new(Places::new("web", max, 1, Duration::from_secs(20), Arc::new(Notify::new())))
+    Arc::new(Places::new("web", max, 1, Duration::from_secs(20), Fleet::new(256)))
 }
 
 async fn acquire(places: &Arc<Places<Fake>>) -> Grant<Fake> {
@@ -274,4 +274,30 @@ async fn who_was_asked_while_another_login_is_under_way_waits_for_that() {
     let second = opening(&places).await;
     assert!(second.failed(&asked()), "the other one may have the answer");
     assert!(!first.failed(&asked()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_keeps_its_idle_connection_only_while_there_are_few_over_all_servers() {
+    let fleet = Fleet::new(2);
+    let server = |alias| Arc::new(Places::new(alias, 5, 1, Duration::from_secs(20), fleet.clone()));
+    let (first, second, third) = (server("first"), server("second"), server("third"));
+    let timeout = SPARE_TIMEOUT * 5;
+    for places in [&first, &second] {
+        drop(opening(places).await.opened(Fake::default()).unwrap());
+    }
+    tokio::time::advance(timeout).await;
+    assert_eq!((first.expire(timeout).0.len(), second.expire(timeout).0.len()), (0, 0));
+
+    let busy = opening(&third).await.opened(Fake::default()).unwrap();
+    assert_eq!(first.expire(timeout).0.len(), 1);
+    assert_eq!(second.expire(timeout).0.len(), 0, "two are open again");
+    drop(busy);
+    assert_eq!(third.expire(timeout).1, None, "it is kept");
+    drop(opening(&first).await.opened(Fake::default()).unwrap());
+    let woken = tokio::time::timeout(Duration::from_secs(1), fleet.idle()).await;
+    assert!(woken.is_ok(), "one of three fell idle, and nobody was told");
+    let (expired, due) = third.expire(timeout);
+    assert!(expired.is_empty() && due.is_some(), "three are open, and it is not looked at again: {due:?}");
+    tokio::time::advance(timeout).await;
+    assert_eq!(third.expire(timeout).0.len(), 1);
 }
