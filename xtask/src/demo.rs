@@ -7,8 +7,16 @@ use anyhow::Result;
 use crate::process::{self, binary, root};
 use crate::{build, setup};
 
-pub fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// With the build that the tests use, which is there sooner
+    #[arg(long)]
+    debug: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
     setup::compiler()?;
-    build::run(&build::Arguments { release: true, programs: vec!["demo"], ..build::Arguments::default() })?;
-    process::run(Command::new(binary("demo", true)).arg(binary("mcp-orchestrator", true)).current_dir(root()))
+    let release = !arguments.debug;
+    build::run(&build::Arguments { release, programs: vec!["demo"], ..build::Arguments::default() })?;
+    process::run(Command::new(binary("demo", release)).arg(binary("mcp-orchestrator", release)).current_dir(root()))
 }

@@ -36,7 +36,7 @@ enum Verb {
     /// Build the plugins to components, then the program with them inside
     Build(build::Arguments),
     /// Show the tour: a client, the program, a server, a plugin, all real
-    Demo,
+    Demo(demo::Arguments),
     /// Set up, build and run every test
     Test(test::Arguments),
     /// Try the program with the MCP clients that people have: the SDKs for Python and TypeScript, the inspector
@@ -73,7 +73,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Setup => setup::run(),
         Verb::Build(arguments) => build::run(&arguments),
-        Verb::Demo => demo::run(),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Clients => clients::run(),
         Verb::Lab { verb } => lab::run(&verb),
