@@ -64,6 +64,9 @@ pub fn compiler() -> Result<()> {
     for error in [rustup.err(), packages.err()].into_iter().flatten() {
         message.push_str(&format!("\n  - {error:#}"));
     }
+    if wasm::debian_is_too_old() {
+        message.push_str("\n  - the packaged rustc is older than this workspace needs, and no newer one is offered");
+    }
     message.push_str(&format!(
         "\nInstall it with one of\n  rustup target add {}\n  apt-get install {}    (Debian, Ubuntu; beside a Rust from rustup)",
         wasm::TARGET,

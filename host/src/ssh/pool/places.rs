@@ -330,8 +330,8 @@ impl<C: Connection> Places<C> {
         drop(queue);
     }
 
-    /// Takes out the connections that were idle for `timeout`, but the last ones that are kept, and gives back channels that were opened
-    /// ahead for nobody. Also says when to look again: whatever falls idle in the meantime is not due before.
+    /// Takes out the connections that were idle for `timeout`, but the last ones that are kept, and gives back channels that
+    /// were opened ahead for nobody. Also says when to look again: whatever falls idle in the meantime is not due before.
     pub fn expire(&self, timeout: Duration) -> (Vec<Arc<C>>, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.lock();
