@@ -214,9 +214,14 @@ pub(super) async fn connect(sshd: &Sshd, address: SocketAddr) -> Result<Handle<P
     log_in(address, sshd.fingerprint(), &sshd.user, &sshd.client_key.path).await
 }
 
-pub(super) async fn log_in(address: SocketAddr, host_key: &str, user: &str, key: &Path) -> Result<Handle<Pinned>> {
+/// A connection that nobody has logged in on.
+pub(super) async fn reach(address: SocketAddr, host_key: &str) -> Result<Handle<Pinned>> {
     let config = client::Config { nodelay: true, ..client::Config::default() };
-    let mut session = client::connect(Arc::new(config), address, Pinned(host_key.to_owned())).await?;
+    Ok(client::connect(Arc::new(config), address, Pinned(host_key.to_owned())).await?)
+}
+
+pub(super) async fn log_in(address: SocketAddr, host_key: &str, user: &str, key: &Path) -> Result<Handle<Pinned>> {
+    let mut session = reach(address, host_key).await?;
     let key = load_secret_key(key, None).context("reading the client key")?;
     let login = session.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await?;
     ensure!(login.success(), "sshd refuses the key of the bench");

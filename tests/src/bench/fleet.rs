@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use russh::client::Handle;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -15,7 +16,7 @@ use crate::embedded::{Accounts, Embedded, Faults};
 use crate::place::Place;
 use crate::sshd::Sshd;
 
-use super::exec::{connect, started, time_bare};
+use super::exec::{Pinned, connect, reach, started, time_bare};
 use super::size::{peak_mb, reset_peak};
 use super::{Figure, spread};
 
@@ -27,6 +28,8 @@ const CONNECTIONS: usize = 5;
 const CHANNELS: usize = 4;
 const COLD_ROUNDS: usize = 15;
 const SERVERS: usize = 500;
+/// How many of them the bare client talks to at the same time, as the program does.
+const AT_ONCE: usize = 256;
 /// One of ten servers takes so long until it says a word.
 const SLOW: Duration = Duration::from_secs(3);
 const OUTPUT: usize = 15 << 20;
@@ -124,7 +127,7 @@ async fn fleet() -> Result<Vec<Figure>> {
     let place = Place::new()?;
     let program = Arc::new(Launch::new(&place).start().await?);
     let adding = (0..SERVERS).map(|number| {
-        let (program, server) = (program.clone(), if number % 10 == 7 { &slow } else { &quick });
+        let (program, server) = (program.clone(), if is_slow(number) { &slow } else { &quick });
         let server = json!({
             "alias": format!("s{number:03}"), "host": "127.0.0.1", "port": server.port(), "user": "bench",
             "password": "bench", "hostKey": server.fingerprint,
@@ -143,13 +146,32 @@ async fn fleet() -> Result<Vec<Figure>> {
     ensure!(answer["isError"] != true, "{answer}");
     let peak = peak_mb(program.pid())? - idle;
     program.close().await?;
+    let begun = Instant::now();
+    let logins = stream::iter(0..SERVERS).map(|number| bare_password(if is_slow(number) { &slow } else { &quick }));
+    // Kept open until all are done, as the program does.
+    let sessions = logins.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;
+    let bare = begun.elapsed().as_secs_f64();
+    drop(sessions);
     Ok(vec![
         Figure::new("500 servers, by the slowest tenth", took / SLOW.as_secs_f64(), "of its time")
             .target(1.3)
-            .note(format!("{took:.1} s; every tenth says nothing for {:.0} s", SLOW.as_secs_f64())),
+            .note(format!("{took:.1} s, bare russh {bare:.1} s; every tenth says nothing for {:.0} s", SLOW.as_secs_f64())),
         Figure::new("peak memory of 500 servers over idle", peak, "MB")
             .note(format!("{:.0} kB per connection", peak * 1000.0 / SERVERS as f64)),
     ])
+}
+
+fn is_slow(number: usize) -> bool {
+    number % 10 == 7
+}
+
+/// Connects, logs in and runs the command.
+async fn bare_password(server: &Embedded) -> Result<Handle<Pinned>> {
+    let mut session = reach(server.address, &server.fingerprint).await?;
+    let login = session.authenticate_password("bench", "bench").await?;
+    ensure!(login.success(), "the bench is not let in");
+    time_bare(&session).await?;
+    Ok(session)
 }
 
 /// A large output, returned in full on request.

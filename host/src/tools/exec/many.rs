@@ -4,12 +4,10 @@
 //! both ends of each. As soon as a server is done its part goes to the spool as well, for whoever looks meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
 use super::stream::Sharing;
 use super::{ExecResult, INLINE_OUTPUT, is_good, note, render};
@@ -19,13 +17,9 @@ use crate::error::{Code, Problem};
 use crate::jobs::{Spool, clean};
 use crate::tools::Core;
 
-/// How many servers are begun with at a time.
-const AT_ONCE: usize = 64;
-/// A server that takes longer than this lets the next one begin: it is waited for and costs little here, and many that do not
-/// answer at all would hold up those that do.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How many are under way at most, also of those that take long.
-const IN_ALL: usize = 256;
+/// How many servers are under way at most. Many, because one that is silent costs little while it is waited for, and must not
+/// hold up those that answer; bounded, because each takes a file descriptor and some 200 kB.
+const AT_ONCE: usize = 256;
 
 /// What `task_exec` answers for many servers.
 #[derive(Serialize, JsonSchema)]
@@ -73,14 +67,12 @@ pub(super) async fn run(
     let aliases = core.servers.select(words)?;
     let total = aliases.len();
     let limit = INLINE_OUTPUT / total.max(1);
-    // In the order in which the servers were named, as a semaphore is fair.
-    let beginning = Semaphore::new(AT_ONCE);
     let mut running = stream::iter(aliases.into_iter().enumerate())
         .map(|(place, alias)| {
             let ask = Ask { place, alias, shell: shell.clone(), sharing: sharing.cloned(), limit };
-            in_turn(&beginning, one(Arc::clone(&core), ask, call.clone())).boxed()
+            one(Arc::clone(&core), ask, call.clone()).boxed()
         })
-        .buffer_unordered(IN_ALL);
+        .buffer_unordered(AT_ONCE);
     let mut parts: Vec<Part> = Vec::new();
     while let Some(part) = running.next().await {
         spool.write(Stream::Stdout, section(&part).as_bytes()).await;
@@ -96,19 +88,6 @@ pub(super) async fn run(
             .hint("The results tell on which servers it had ended before."));
     }
     Ok(reply)
-}
-
-/// Waits for a place to begin, and gives it back at the end of the work or when that takes long.
-async fn in_turn<T>(beginning: &Semaphore, work: impl Future<Output = T>) -> T {
-    // The semaphore is never closed.
-    let place = beginning.acquire().await.ok();
-    tokio::pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => return done,
-        () = tokio::time::sleep(PATIENCE) => drop(place),
-    }
-    work.await
 }
 
 /// What one server is asked for.
@@ -222,26 +201,6 @@ mod tests {
         check(10, "0123456789", "0123456789").await;
         check(10, "0123456789abcdef", "01234\n[… 6 bytes left out: run it on this server alone to read all …]\nbcdef")
             .await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_long_does_not_hold_up_the_others() {
-        let beginning = Semaphore::new(2);
-        let begun = std::sync::Mutex::new(Vec::new());
-        let started = tokio::time::Instant::now();
-        let work = async |name: &'static str, millis: u64| {
-            begun.lock().unwrap().push((name, started.elapsed().as_millis()));
-            tokio::time::sleep(Duration::from_millis(millis)).await;
-        };
-        let silent = PATIENCE.as_millis() as u64 * 100;
-        tokio::join!(
-            in_turn(&beginning, work("silent", silent)),
-            in_turn(&beginning, work("quick", 100)),
-            in_turn(&beginning, work("silent too", silent)),
-            in_turn(&beginning, work("last", 100)),
-        );
-        let patience = PATIENCE.as_millis();
-        assert_eq!(*begun.lock().unwrap(), [("silent", 0), ("quick", 0), ("silent too", 100), ("last", patience)]);
     }
 
     #[test]
