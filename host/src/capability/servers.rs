@@ -1,5 +1,6 @@
 //! Servers as the rest of the program sees them: what is known of each, and commands on it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -193,22 +194,22 @@ impl Servers {
         let (at, started) = (Timestamp::now(), Instant::now());
         let done = act.await;
         let outcome = match &done {
-            Ok(done) => result(done).unwrap_or_else(|| "ok".to_owned()),
-            Err(problem) => problem.code.as_str().to_owned(),
+            Ok(done) => result(done).map_or(Cow::Borrowed("ok"), Cow::Owned),
+            Err(problem) => Cow::Borrowed(problem.code.as_str()),
         };
         let entry = Entry {
             at,
             job: call.job,
-            tool: call.tool.to_string(),
-            caller: call.caller.to_string(),
-            plugin: call.plugin.as_deref().map(str::to_owned),
-            server: alias.map(str::to_owned),
-            action: action.to_owned(),
-            command,
-            outcome,
+            tool: &call.tool,
+            caller: &call.caller,
+            plugin: call.plugin.as_deref(),
+            server: alias,
+            action,
+            command: command.as_deref(),
+            outcome: &outcome,
             duration_ms: started.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
         };
-        self.0.audit.record(entry).await;
+        self.0.audit.record(&entry);
         done
     }
 

@@ -31,7 +31,6 @@ pub struct Program {
     pub registry: Arc<Registry>,
     pub jobs: Jobs,
     pool: Pool,
-    audit: Audit,
     /// Compiles what is not compiled yet, and looks after the memory from then on.
     warming: JoinHandle<()>,
 }
@@ -66,7 +65,7 @@ impl Program {
         .await
         .context("starting the sandbox for plugins")?;
         let plugins = Arc::new(plugins);
-        let core = Core::new(settings, store, jobs.clone(), servers, Arc::clone(&plugins), logs, audit.clone());
+        let core = Core::new(settings, store, jobs.clone(), servers, Arc::clone(&plugins), logs, audit);
         tools::reattach(&core).context("finding the detached jobs of an earlier process")?;
         let registry = Registry::new(core);
         // Compiles in the background what the cache does not hold, so that a first call need not wait for it.
@@ -74,7 +73,7 @@ impl Program {
             plugins.warm_up().await;
             memory::give_back_from_now_on().await;
         });
-        Ok(Program { registry, jobs, pool, audit, warming })
+        Ok(Program { registry, jobs, pool, warming })
     }
 
     /// Ends what runs, or marks it as interrupted, and closes every connection.
@@ -82,7 +81,6 @@ impl Program {
         self.warming.abort();
         self.jobs.shutdown(GRACE).await;
         self.pool.shutdown().await;
-        self.audit.flush().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many commands at the same time, many servers, cold connections and large outputs: through the program, and where there is
+//! Many commands at the same time, cold connections, many servers and large outputs: through the program, and where there is
 //! something to compare with, over bare russh connections to the same sshd in the same minute.
 
 use std::sync::Arc;
@@ -37,15 +37,14 @@ const OUTPUT: usize = 15 << 20;
 const PAGE: usize = 200_000;
 
 pub async fn measure() -> Result<Vec<Figure>> {
-    let mut figures = in_flight().await?;
-    figures.extend(cold().await?);
+    let mut figures = cold().await?;
     figures.extend(fleet().await?);
     figures.push(output().await?);
     Ok(figures)
 }
 
-/// In turns, the best of each: noise only ever adds.
-async fn in_flight() -> Result<Vec<Figure>> {
+/// Many callers of one server. In turns, the best of each: noise only ever adds.
+pub async fn measure_flight() -> Result<Vec<Figure>> {
     let sshd = Sshd::start().await?;
     let (program, _place) = started(&sshd, Place::new()?).await?;
     let mut sessions = Vec::new();
@@ -153,9 +152,9 @@ async fn fleet() -> Result<Vec<Figure>> {
     let bare = begun.elapsed().as_secs_f64();
     drop(sessions);
     Ok(vec![
-        Figure::new("500 servers, by the slowest tenth", took / SLOW.as_secs_f64(), "of its time")
-            .target(1.3)
-            .note(format!("{took:.1} s, bare russh {bare:.1} s; every tenth says nothing for {:.0} s", SLOW.as_secs_f64())),
+        Figure::new("500 servers, by the slowest tenth", took / SLOW.as_secs_f64(), "of its time").target(1.3).note(
+            format!("{took:.1} s, bare russh {bare:.1} s; every tenth says nothing for {:.0} s", SLOW.as_secs_f64()),
+        ),
         Figure::new("peak memory of 500 servers over idle", peak, "MB")
             .note(format!("{:.0} kB per connection", peak * 1000.0 / SERVERS as f64)),
     ])

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use orchestrator_tests::bench::{self, Figure};
 
 /// What can be measured, by the name that selects it.
-const GROUPS: [&str; 11] =
-    ["start", "bridge", "exec", "far", "fleet", "transfer", "beside", "seed", "queue", "plugin", "size"];
+const GROUPS: [&str; 12] =
+    ["start", "bridge", "exec", "far", "flight", "fleet", "transfer", "beside", "seed", "queue", "plugin", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,6 +45,7 @@ async fn figures(names: &[String]) -> Result<Vec<Figure>> {
             "bridge" => bench::bridge::measure().await?,
             "exec" => bench::exec::measure().await?,
             "far" => bench::exec::measure_far().await?,
+            "flight" => bench::fleet::measure_flight().await?,
             "fleet" => bench::fleet::measure().await?,
             "transfer" => {
                 let mut figures = bench::transfer::measure().await?;
