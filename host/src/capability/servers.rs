@@ -1,6 +1,7 @@
 //! Servers as the rest of the program sees them: what is known of each, and commands on it.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -124,7 +125,7 @@ impl Servers {
         let asked = Some(wire.asked.clone());
         let mut sent = false;
         let action = if wire.watched.is_some() { "spawn" } else { "exec" };
-        let done = self.act(call, alias, wire, sink, &mut sent);
+        let done = pin!(self.act(call, alias, wire, sink, &mut sent));
         let code = |exit: &ssh::Exit| exit.code.map(|code| format!("exit {code}"));
         let exit = self.audited(call, Some(alias), action, asked, done, code).await?;
         Ok(Finished { exit_code: exit.code, exit_signal: exit.signal, duration: exit.duration, stopped: exit.stopped })
@@ -182,6 +183,7 @@ impl Servers {
     }
 
     /// Does something to a server or from here, and writes down that it was done and how it ended.
+    /// What is large comes pinned: an argument is held twice, in its own place and in the one where it is awaited.
     pub(super) async fn audited<T>(
         &self,
         call: &Call,

@@ -3,6 +3,7 @@
 //!
 //! The connection is used once. Whoever checks a service wants to know how long a new one takes.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -79,14 +80,11 @@ pub async fn exchange<S: Stream>(
         let started = Instant::now();
         let secured = bounds.step(&place, Step::Tls, tls.connect(stream, target)).await??;
         timings.tls = Some(started.elapsed());
-        let request = send(secured.stream, secured.is_h2, target, message, &tasks);
+        let request = pin!(send(secured.stream, secured.is_h2, target, message, &tasks));
         (timed(bounds.step(&place, Step::Request, request), &mut timings).await?, secured.certificate)
     } else {
-        (
-            timed(bounds.step(&place, Step::Request, send(stream, false, target, message, &tasks)), &mut timings)
-                .await?,
-            None,
-        )
+        let request = pin!(send(stream, false, target, message, &tasks));
+        (timed(bounds.step(&place, Step::Request, request), &mut timings).await?, None)
     };
     let response = response.map_err(|cause| HttpError::Exchange {
         place: place.clone(),

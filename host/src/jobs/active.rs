@@ -30,7 +30,7 @@ pub(super) struct Active {
     waiting: Mutex<Waiting>,
     begun: OnceLock<Begun>,
     /// As it was last committed, from its beginning on. A plain mutex, held for a copy.
-    committed: Mutex<Option<Box<AnyJob>>>,
+    committed: Mutex<Option<Arc<AnyJob>>>,
     outcome: OnceLock<Box<Outcome>>,
     /// Fires when it begins and when it ends.
     moved: Notify,
@@ -143,8 +143,8 @@ impl Active {
     }
 
     /// Shows the job in the state that was just committed.
-    pub(super) fn show(&self, job: AnyJob) {
-        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(job));
+    pub(super) fn show(&self, job: Arc<AnyJob>) {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
     }
 
     /// Tells the end to all who wait for it.

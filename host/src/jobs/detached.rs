@@ -43,7 +43,7 @@ pub(super) fn found(store: &JobStore, outputs: &Path) -> Result<BTreeMap<JobId, 
         let id = job.id();
         let active = Active::new(id);
         active.equip(true, || Spool::resume(outputs, id));
-        active.show(job);
+        active.show(Arc::new(job));
         found.insert(id, Some(Arc::new(active)));
     }
     Ok(found)
@@ -80,8 +80,8 @@ impl Jobs {
     pub async fn launched(&self, id: JobId) -> Result<(), Problem> {
         let Some(active) = self.0.roster.find(id) else { return Ok(()) };
         let Some(AnyJob::Running(job)) = active.committed() else { return Ok(()) };
-        let job = AnyJob::Running(job.launch());
-        let change = Change { before: Status::Running, job: job.clone(), kept: None };
+        let job = Arc::new(AnyJob::Running(job.launch()));
+        let change = Change { before: Status::Running, job: Arc::clone(&job), kept: None };
         self.0.store.update(Haste::Now, Arc::new(change)).await?;
         active.show(job);
         Ok(())

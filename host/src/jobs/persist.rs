@@ -78,7 +78,7 @@ pub(super) async fn disown(inner: Arc<Inner>, id: JobId, cause: Problem) {
             AnyJob::Running(job) => job.crash(cause, now),
             AnyJob::Ended(_) => return Ok(()),
         };
-        let change = Change { before, job: AnyJob::Ended(ended), kept: None };
+        let change = Change { before, job: Arc::new(AnyJob::Ended(ended)), kept: None };
         update(&inner, Haste::Now, Arc::new(change), |_| {}).await
     };
     let ended: Result<(), StoreError> = ended.await;

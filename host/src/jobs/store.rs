@@ -77,7 +77,7 @@ pub(super) enum Inserted {
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) before: Status,
-    pub(super) job: AnyJob,
+    pub(super) job: Arc<AnyJob>,
     /// Comes with the end.
     pub(super) kept: Option<Kept>,
 }

@@ -1,6 +1,7 @@
 //! The life of one job: commit it, lay it down until there is a place, do the work, commit the end, tell who waits.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -92,8 +93,8 @@ pub(super) async fn begin(inner: Arc<Inner>, active: Arc<Active>, laid: Laid, pl
     };
     let haste = place.haste();
     let running = job.start(Timestamp::now());
-    let shown = AnyJob::Running(running.clone());
-    let change = Change { before: Status::Pending, job: shown.clone(), kept: None };
+    let shown = Arc::new(AnyJob::Running(running.clone()));
+    let change = Change { before: Status::Pending, job: Arc::clone(&shown), kept: None };
     if let Err(error) = persist::update(&inner, haste, Arc::new(change), |_| {}).await {
         return lose(&inner, &active, unrecorded(active.id, "start", "it was not begun", &error));
     }
@@ -140,16 +141,13 @@ async fn at_once(
     let haste = place.haste();
     let begun = equip(&inner, &active, &running.head);
     let (recorder, recorded) = Recorded::pending();
-    let head = running.head.clone();
-    let doing = do_work(&inner, begun, &head, recorded, work);
-    tokio::pin!(doing);
+    let mut doing = pin!(do_work(&inner, begun, &running.head, recorded, work));
     let record = AnyJob::Running(running.clone());
-    let insert = async {
+    let mut insert = pin!(async {
         // What the work has asked for leaves this machine before the disk is waited for.
         tokio::task::yield_now().await;
         inner.store.insert(haste, record, retry_of).await
-    };
-    tokio::pin!(insert);
+    });
     // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
     let mut early = None;
     let inserted = loop {
@@ -168,7 +166,7 @@ async fn at_once(
     };
     let running = running.with_attempts(attempts, root, retry_of);
     failpoint("job-recorded");
-    active.show(AnyJob::Running(running.clone()));
+    active.show(Arc::new(AnyJob::Running(running.clone())));
     recorder.done();
     let _ = committed.send(Ok(Accepted::New));
     failpoint("job-accepted");
@@ -251,8 +249,14 @@ enum Done {
     Left,
 }
 
-/// Does the work.
-async fn do_work(inner: &Inner, begun: Begun, head: &Head, recorded: Recorded, work: Work) -> Done {
+/// Does the work. Of the head it keeps nothing but what the call says.
+fn do_work<'a>(
+    inner: &'a Inner,
+    begun: Begun,
+    head: &Head,
+    recorded: Recorded,
+    work: Work,
+) -> impl Future<Output = Done> + use<'a> {
     let Begun { cancel, progress, spool, detached } = begun;
     let call = Call {
         job: Some(head.id),
@@ -266,11 +270,13 @@ async fn do_work(inner: &Inner, begun: Begun, head: &Head, recorded: Recorded, w
     };
     // The state behind the closure is not looked at again after a panic.
     let work = AssertUnwindSafe(async move { work(call, spool).await }).catch_unwind();
-    tokio::select! {
-        biased;
-        result = work => result.map_or(Done::Panicked, Done::Answered),
-        () = inner.closing.cancelled(), if detached.is_some() => Done::Left,
-        () = inner.abandon.cancelled() => Done::Abandoned,
+    async move {
+        tokio::select! {
+            biased;
+            result = work => result.map_or(Done::Panicked, Done::Answered),
+            () = inner.closing.cancelled(), if detached.is_some() => Done::Left,
+            () = inner.abandon.cancelled() => Done::Abandoned,
+        }
     }
 }
 
@@ -300,17 +306,18 @@ fn end(job: Job<Running>, active: &Active, done: Done) -> Job<Ended> {
 /// Commits the end, then tells it.
 async fn conclude(inner: &Inner, active: &Active, haste: Haste, before: Status, ended: Job<Ended>, kept: Option<Kept>) {
     let id = ended.head.id;
-    let change = Arc::new(Change { before, job: AnyJob::Ended(ended), kept });
+    let job = Arc::new(AnyJob::Ended(ended));
+    let change = Arc::new(Change { before, job: Arc::clone(&job), kept });
     let unrecorded = |error: &StoreError| unrecorded(id, "end", "what it did was done", error);
     // Who waits hears of that at once, and not of a success that is not on disk.
     let delayed = |error: &StoreError| active.end(Err(unrecorded(error)));
-    if let Err(error) = persist::update(inner, haste, Arc::clone(&change), delayed).await {
+    if let Err(error) = persist::update(inner, haste, change, delayed).await {
         return lose(inner, active, unrecorded(&error));
     }
     failpoint("job-ended");
-    active.show(change.job.clone());
+    active.show(Arc::clone(&job));
     inner.roster.forget(id);
-    active.end(Ok(Arc::new(change.job.clone())));
+    active.end(Ok(job));
 }
 
 /// Gives a job up whose state could not be committed.

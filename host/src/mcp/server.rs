@@ -114,7 +114,7 @@ impl ServerHandler for Server {
                 () = self.session.over() => return Err(ErrorData::internal_error("the session is over", None)),
             };
             let Err(problem) = answer else { break answer };
-            match settling.settle(problem).await {
+            match Box::pin(settling.settle(problem)).await {
                 Next::Again => {}
                 Next::Required(response) => return Ok(*response),
                 Next::Over(problem) => break Err(problem),

@@ -2,6 +2,7 @@
 //!
 //! Not quoting (`quote`) and not where the channel comes from (`pool`).
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -185,7 +186,11 @@ impl Command<'_> {
     ) -> Result<Exit, SshError> {
         // Sent in one go without waiting for the answers: they come in order, and a round trip is saved for each.
         let at = self.at.clone();
-        bounds.step(&at, Step::Channel, self.start(write, request)).await??;
+        {
+            // Pinned here, like all that is large and awaited within something else: an argument would be held twice.
+            let starting = pin!(self.start(write, request));
+            bounds.step(&at, Step::Channel, starting).await??;
+        }
         let end = {
             let Request { stdin, typed, signals, quota, .. } = request;
             let (session, wanted) = (Arc::clone(&self.session), self.wanted());
@@ -204,7 +209,7 @@ impl Command<'_> {
         match end {
             End::Closed | End::LeftOpen if self.status.ended() => Ok(self.exit(matches!(end, End::LeftOpen), None)),
             End::Enough(reached) => {
-                let stop = self.stop(write).await;
+                let stop = Box::pin(self.stop(write)).await;
                 Ok(self.exit(false, Some(Stopped { reached, stop })))
             }
             End::Closed | End::LeftOpen => {
@@ -214,15 +219,15 @@ impl Command<'_> {
             End::Refused(what) => Err(SshError::RequestRefused { at: self.at.clone(), what }),
             End::Timeout => {
                 let after = self.started.elapsed();
-                let stop = self.stop(write).await;
+                let stop = Box::pin(self.stop(write)).await;
                 Err(SshError::CommandTimeout { at: self.at.clone(), after, stop })
             }
             End::Cancelled => {
-                let stop = self.stop(write).await;
+                let stop = Box::pin(self.stop(write)).await;
                 Err(SshError::CommandCancelled { at: self.at.clone(), stop })
             }
             End::Sink(problem) => {
-                let stop = self.stop(write).await;
+                let stop = Box::pin(self.stop(write)).await;
                 Err(SshError::Sink { at: self.at.clone(), problem, stop })
             }
         }

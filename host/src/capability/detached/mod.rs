@@ -10,6 +10,7 @@
 mod frames;
 mod script;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::command::{Wire, as_root, check_name};
@@ -106,8 +107,11 @@ impl Servers {
         let asked = format!("{}detached: {}", if place.sudo { "sudo: " } else { "" }, launch.cmd);
         let (mut nowhere, mut sent) = (Nowhere, false);
         let question = Question { place, ask: Ask::Start(launch), limit: PATIENCE };
-        let ask = self.ask(call, alias, question, &mut nowhere, &mut sent);
-        match self.audited(call, Some(alias), "detach", Some(asked), ask, |_| None).await {
+        let answer = {
+            let ask = pin!(self.ask(call, alias, question, &mut nowhere, &mut sent));
+            self.audited(call, Some(alias), "detach", Some(asked), ask, |_| None).await
+        };
+        match answer {
             Ok(Answer { state: Some(state), .. }) => Ok(state),
             Ok(answer) => {
                 let problem = answer.refusal(alias, "start the detached command");
@@ -144,7 +148,7 @@ impl Servers {
         let question = Question { place, ask: Ask::Stop, limit: PATIENCE };
         let asked = Some(format!("stop the detached command {}", place.name));
         let (mut nowhere, mut sent) = (Nowhere, false);
-        let ask = self.ask(call, alias, question, &mut nowhere, &mut sent);
+        let ask = pin!(self.ask(call, alias, question, &mut nowhere, &mut sent));
         let answer = self.audited(call, Some(alias), "detach-stop", asked, ask, |_| None).await?;
         answer.told(alias, "stop the detached command")
     }

@@ -7,6 +7,7 @@ mod redirect;
 mod request;
 mod scrub;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,10 +68,12 @@ impl Http {
         let mut next = Next::first(&request);
         loop {
             let shown = format!("{} {}", next.method, next.target);
-            let hop = self.hop(&call, &request, &next, gate, &bounds);
             let status = |answer: &Answer| Some(answer.status.as_u16().to_string());
             let via = request.via.as_deref();
-            let answer = self.0.servers.audited(&call, via, "http", Some(shown), hop, status).await;
+            let answer = {
+                let hop = pin!(self.hop(&call, &request, &next, gate, &bounds));
+                self.0.servers.audited(&call, via, "http", Some(shown), hop, status).await
+            };
             let answer = answer.map_err(|problem| {
                 let was_direct = self.0.beside_proxy && request.via.is_none();
                 told(if was_direct { without_proxy(problem) } else { problem }, &next, &bounds)
