@@ -4,11 +4,11 @@
 //! And what each tool of the bundled plugins takes on a real host, beside the slowest of its own commands run alone. Tools that
 //! run no command (those of `api`) have no row.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
 use russh::client::Handle;
 use serde_json::{Value, json};
 
@@ -89,33 +89,37 @@ async fn measure_each(
         let mut arguments: Value = serde_json::from_str(arguments)?;
         arguments["alias"] = json!(alias);
         let call = json!({"name": tool, "arguments": arguments});
-        let commands = commands(program, place, alias, tool, &call).await?;
-        let (mut whole, mut alone) = (Vec::new(), vec![Vec::new(); commands.len()]);
+        let commands = commands(program, place, tool, &call).await?;
+        let (mut whole, mut alone, mut together) = (Vec::new(), vec![Vec::new(); commands.len()], Vec::new());
+        // The first finds files that nobody has read yet.
         for round in 0..=TOOL_ROUNDS {
             let started = Instant::now();
             let answer = program.request("tools/call", call.clone()).await?;
             let took = started.elapsed();
             ensure!(answer["isError"] != true, "{answer}");
-            // The first finds files that nobody has read yet.
-            if round > 0 {
-                whole.push(took);
-            }
+            let started = Instant::now();
+            try_join_all(commands.iter().map(|command| run_bare(bare, command))).await?;
+            let at_once = started.elapsed();
             for (command, times) in commands.iter().zip(&mut alone) {
                 let (took, ..) = run_bare(bare, command).await?;
-                if round > 0 {
-                    times.push(took);
-                }
+                times.extend((round > 0).then_some(took));
             }
+            whole.extend((round > 0).then_some(took));
+            together.extend((round > 0).then_some(at_once));
         }
-        let whole = spread(&whole).median;
+        let (whole, together) = (spread(&whole).median, spread(&together).median);
         let (slowest, command) = commands
             .iter()
             .zip(&alone)
             .map(|(command, times)| (spread(times).median, command))
             .max_by(|one, other| one.0.total_cmp(&other.0))
             .with_context(|| format!("{tool} has run no command"))?;
+        let at_once = match commands.len() {
+            1 => String::new(),
+            number => format!("; all {number} at once over bare channels {together:.1} ms"),
+        };
         figures.push(Figure::new(tool, whole / slowest, "times").target(TOOL_TARGET).note(format!(
-            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms: {}",
+            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms{at_once}: {}",
             commands.len(),
             shown(command)
         )));
@@ -123,23 +127,19 @@ async fn measure_each(
     Ok(figures)
 }
 
-/// The command lines that a call of the tool runs, as the audit log has them.
-async fn commands(program: &Client, place: &Place, alias: &str, tool: &str, call: &Value) -> Result<BTreeSet<String>> {
+/// The command lines that a call of the tool runs, as the audit log has them: not the first one, which may have to find out what
+/// there is on a server.
+async fn commands(program: &Client, place: &Place, tool: &str, call: &Value) -> Result<Vec<String>> {
     program.request("tools/call", call.clone()).await?;
-    // Lines are written in their order, so with this one all before it are there.
-    let mark = format!("true {tool}");
-    program.call("task_exec", json!({"alias": alias, "cmd": mark})).await?.ok()?;
     let path = place.data().join("audit.jsonl");
-    for _ in 0..600 {
-        let text = std::fs::read_to_string(&path)?;
-        let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if lines.iter().any(|line| line["command"].as_str().is_some_and(|command| command.contains(&mark))) {
-            let own = lines.iter().filter(|line| line["tool"] == tool && line["action"] == "exec");
-            return Ok(own.filter_map(|line| line["command"].as_str().map(str::to_owned)).collect());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("{} has no line of {mark:?} after a minute", path.display())
+    let before = std::fs::read_to_string(&path)?.len();
+    program.request("tools/call", call.clone()).await?;
+    // A line is there before the call is answered.
+    let text = std::fs::read_to_string(&path)?;
+    let lines = text.get(before..).context("the audit log has become shorter")?.lines();
+    let lines = lines.map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let own = lines.iter().filter(|line| line["tool"] == tool && line["action"] == "exec");
+    Ok(own.filter_map(|line| line["command"].as_str().map(str::to_owned)).collect())
 }
 
 /// The beginning of a command, on one line.
