@@ -100,7 +100,7 @@ impl Home {
             keep_alive_interval: None,
             connect_limit: Duration::from_secs(20),
             trusted_silence: Duration::ZERO,
-            next_after: Duration::from_secs(3600),
+            far: Duration::from_secs(3600),
         };
         let pool = Pool::new(settings, HostKeys::from_files(Vec::new()));
         let audit = Audit::open(&at("audit.jsonl")).unwrap();

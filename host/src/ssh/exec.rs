@@ -264,7 +264,7 @@ impl Command<'_> {
         sink: &mut S,
     ) -> End {
         let mut sent = false;
-        let mut next = Some(self.started + self.next.after);
+        self.next.open();
         let mut lines = Lines::of(quota);
         let share = quota.map(|quota| self.started + quota.time);
         loop {
@@ -274,11 +274,6 @@ impl Command<'_> {
                 message = self.read.wait() => message,
                 () = &mut sending, if !sent => {
                     sent = true;
-                    continue;
-                }
-                () = until(next), if next.is_some() => {
-                    next = None;
-                    self.next.open();
                     continue;
                 }
                 () = until(linger) => return End::LeftOpen,

@@ -26,7 +26,7 @@ pub struct Lease {
     running: bool,
     /// Owns what is left to do after a drop.
     tracker: TaskTracker,
-    next_after: Duration,
+    far: Duration,
     runtime: Handle,
 }
 
@@ -42,11 +42,11 @@ impl Lease {
         channel: Channel<Msg>,
         place: Place<Session>,
         tracker: TaskTracker,
-        next_after: Duration,
+        far: Duration,
     ) -> Self {
         let (read, write) = channel.split();
         let parts = Some(Parts { read, write, place });
-        Lease { at, parts, closed: false, running: false, tracker, next_after, runtime: Handle::current() }
+        Lease { at, parts, closed: false, running: false, tracker, far, runtime: Handle::current() }
     }
 
     /// The server, as errors name it.
@@ -77,7 +77,7 @@ impl Lease {
     /// For opening the next channel on the same connection while this one is in use. `None` never happens while the lease
     /// lives.
     pub(super) fn next(&self) -> Option<Next> {
-        self.parts.as_ref().map(|parts| Next::new(parts.place.ahead(), self.tracker.clone(), self.next_after))
+        self.parts.as_ref().map(|parts| Next::new(parts.place.ahead(), self.tracker.clone(), self.far))
     }
 
     /// Something runs on the channel from now on: a drop asks it to end (TERM) before it closes the channel.

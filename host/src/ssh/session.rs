@@ -2,7 +2,7 @@
 //!
 //! Not how connections are shared: that is the pool.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Session {
     pub opened: Instant,
     /// Channels that were closed from our side.
     closes: AtomicU32,
+    /// How long the server took to open the last channel, in microseconds.
+    opening: AtomicU64,
     /// The login is root's.
     root: bool,
     /// A person had to answer for it.
@@ -112,7 +114,17 @@ pub async fn connect(
             Ok(link) if last => {
                 let (opened, closes, root) = (Instant::now(), AtomicU32::new(0), target.user == "root");
                 let personal = link.personal || hops.iter().any(|hop| hop.personal);
-                return Ok(Session { traffic, opened, closes, root, personal, running: Arc::default(), link, hops });
+                return Ok(Session {
+                    traffic,
+                    opened,
+                    closes,
+                    opening: AtomicU64::new(u64::MAX),
+                    root,
+                    personal,
+                    running: Arc::default(),
+                    link,
+                    hops,
+                });
             }
             Ok(link) => hops.push(link),
             Err(error) if last => return Err(error),
@@ -293,7 +305,15 @@ impl Session {
 
     /// Opens a session channel (RFC 4254, 6.1).
     pub async fn open_channel(&self) -> Result<Channel<Msg>, russh::Error> {
-        self.link.handle.channel_open_session().await
+        let started = Instant::now();
+        let opened = self.link.handle.channel_open_session().await;
+        self.opening.store(started.elapsed().as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+        opened
+    }
+
+    /// How long the server took to open the last session channel; longer than anything before there was one.
+    pub fn opening_took(&self) -> Duration {
+        Duration::from_micros(self.opening.load(Ordering::Relaxed))
     }
 
     /// Has the server connect to a host as it knows it (RFC 4254, 7.2).

@@ -68,7 +68,7 @@ pub async fn open(
     }
     // One that was opened ahead is for a command; it stays with the place.
     let spare = if matches!(wanted, Wanted::Session) { place.spare.take() } else { None };
-    let (silence, next_after) = (pool.settings.trusted_silence, pool.settings.next_after);
+    let (silence, far) = (pool.settings.trusted_silence, pool.settings.far);
     let asked = wanted.clone();
     let open = Box::pin(async move {
         if let Wanted::Tcp { host, port } = asked {
@@ -81,7 +81,7 @@ pub async fn open(
         }
         session.open_channel().await
     });
-    let mut pending = Pending { at: at.clone(), parts: Some((open, place)), tracker: pool.tracker.clone(), next_after };
+    let mut pending = Pending { at: at.clone(), parts: Some((open, place)), tracker: pool.tracker.clone(), far };
     // How long a server takes to connect further says nothing of the connection to itself.
     let (limit, step) = match wanted {
         Wanted::Session => (bounds.within(CHANNEL_LIMIT), Step::Channel),
@@ -140,7 +140,7 @@ struct Pending {
     at: Arc<Endpoint>,
     parts: Option<(OpenFuture, Place<Session>)>,
     tracker: TaskTracker,
-    next_after: Duration,
+    far: Duration,
 }
 
 impl Pending {
@@ -160,11 +160,11 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let Some((open, place)) = self.parts.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let (at, tracker, next_after) = (self.at.clone(), self.tracker.clone(), self.next_after);
+        let (at, tracker, far) = (self.at.clone(), self.tracker.clone(), self.far);
         self.tracker.spawn_on(
             async move {
                 if let Ok(Ok(channel)) = timeout(CHANNEL_LIMIT, open).await {
-                    drop(Lease::new(at, channel, place, tracker, next_after));
+                    drop(Lease::new(at, channel, place, tracker, far));
                 }
             },
             &runtime,

@@ -148,7 +148,7 @@ impl Pool {
     {
         let places = self.places(alias, purpose);
         let Opened { at, channel, place } = self.open_channel(&places, purpose, Wanted::Session, target, call).await?;
-        Ok(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.next_after))
+        Ok(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.far))
     }
 
     /// One more channel to a server, for work that goes on without it. Only where nobody has to wait for that, neither the
@@ -158,7 +158,7 @@ impl Pool {
         let (place, at) = (places.offer()?, places.endpoint());
         match channel::open(&at, place, &Wanted::Session, &Bounds::of(call), &self.0).await {
             Ok(Opened { at, channel, place }) => {
-                Some(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.next_after))
+                Some(Lease::new(at, channel, place, self.0.tracker.clone(), self.0.settings.far))
             }
             Err(Trouble::Refused { place, .. }) => {
                 place.refused();

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::config::Settings;
 
-/// Where a round trip takes less, opening a channel costs a call nothing, since its record is being committed meanwhile.
-const NEXT_AFTER: Duration = Duration::from_millis(5);
+/// Opening a channel in less costs a call nothing, since its record is being committed meanwhile.
+const FAR: Duration = Duration::from_millis(1);
 /// Long enough for calls that follow each other, too short for much to happen to a connection.
 const TRUSTED_SILENCE: Duration = Duration::from_secs(10);
 
@@ -46,8 +46,8 @@ pub struct PoolSettings {
     pub connect_limit: Duration,
     /// A connection that was silent for longer has to answer once more before a command is sent on it.
     pub trusted_silence: Duration,
-    /// The next channel is opened ahead when a command has run for so long.
-    pub next_after: Duration,
+    /// Where the server took so long to open a channel, the next one is opened ahead.
+    pub far: Duration,
 }
 
 impl From<&Settings> for PoolSettings {
@@ -59,7 +59,7 @@ impl From<&Settings> for PoolSettings {
             keep_alive_interval: settings.keep_alive_interval,
             connect_limit: settings.connect_timeout,
             trusted_silence: TRUSTED_SILENCE,
-            next_after: NEXT_AFTER,
+            far: FAR,
         }
     }
 }

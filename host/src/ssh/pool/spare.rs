@@ -31,17 +31,20 @@ pub struct Spare {
 pub struct Next {
     ahead: Ahead<Session>,
     tracker: TaskTracker,
-    /// When to, counted from the start of what runs on the present one.
-    pub after: Duration,
+    /// How long opening one takes where that is worth while.
+    far: Duration,
 }
 
 impl Next {
-    pub fn new(ahead: Ahead<Session>, tracker: TaskTracker, after: Duration) -> Self {
-        Next { ahead, tracker, after }
+    pub fn new(ahead: Ahead<Session>, tracker: TaskTracker, far: Duration) -> Self {
+        Next { ahead, tracker, far }
     }
 
-    /// Begins to open it, where it is wanted.
+    /// Begins to open it, where that is worth while and wanted.
     pub fn open(&self) {
+        if self.ahead.connection().opening_took() < self.far {
+            return;
+        }
         self.ahead.keep(|| {
             let (sender, opened) = oneshot::channel();
             let session = Arc::clone(self.ahead.connection());

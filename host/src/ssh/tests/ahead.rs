@@ -12,7 +12,7 @@ use super::*;
 
 /// The next channel is opened as soon as a command has started.
 fn eager(max: usize) -> PoolSettings {
-    PoolSettings { next_after: Duration::ZERO, ..settings(max, 1) }
+    PoolSettings { far: Duration::ZERO, ..settings(max, 1) }
 }
 
 /// Longer than the resolution of the time at which something was heard.

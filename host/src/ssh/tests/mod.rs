@@ -44,7 +44,7 @@ fn settings(max: usize, min: usize) -> PoolSettings {
         keep_alive_interval: None,
         connect_limit: Duration::from_secs(20),
         trusted_silence: Duration::from_secs(10),
-        next_after: NEVER,
+        far: NEVER,
     }
 }
 
