@@ -90,7 +90,8 @@ async fn measure_each(
         arguments["alias"] = json!(alias);
         let call = json!({"name": tool, "arguments": arguments});
         let commands = commands(program, place, tool, &call).await?;
-        let (mut whole, mut alone, mut together) = (Vec::new(), vec![Vec::new(); commands.len()], Vec::new());
+        let (mut whole, mut together) = (Vec::new(), Vec::new());
+        let (mut alone, mut asked) = (vec![Vec::new(); commands.len()], vec![Vec::new(); commands.len()]);
         // The first finds files that nobody has read yet.
         for round in 0..=TOOL_ROUNDS {
             let started = Instant::now();
@@ -100,18 +101,21 @@ async fn measure_each(
             let started = Instant::now();
             try_join_all(commands.iter().map(|command| run_bare(bare, command))).await?;
             let at_once = started.elapsed();
-            for (command, times) in commands.iter().zip(&mut alone) {
+            for ((command, alone), asked) in commands.iter().zip(&mut alone).zip(&mut asked) {
                 let (took, ..) = run_bare(bare, command).await?;
-                times.extend((round > 0).then_some(took));
+                alone.extend((round > 0).then_some(took));
+                let started = Instant::now();
+                program.call("task_exec", json!({"alias": alias, "cmd": command})).await?;
+                asked.extend((round > 0).then_some(started.elapsed()));
             }
             whole.extend((round > 0).then_some(took));
             together.extend((round > 0).then_some(at_once));
         }
         let (whole, together) = (spread(&whole).median, spread(&together).median);
-        let (slowest, command) = commands
+        let (slowest, asked, command) = commands
             .iter()
-            .zip(&alone)
-            .map(|(command, times)| (spread(times).median, command))
+            .zip(alone.iter().zip(&asked))
+            .map(|(command, (alone, asked))| (spread(alone).median, spread(asked).median, command))
             .max_by(|one, other| one.0.total_cmp(&other.0))
             .with_context(|| format!("{tool} has run no command"))?;
         let at_once = match commands.len() {
@@ -119,7 +123,7 @@ async fn measure_each(
             number => format!("; all {number} at once over bare channels {together:.1} ms"),
         };
         figures.push(Figure::new(tool, whole / slowest, "times").target(TOOL_TARGET).note(format!(
-            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms{at_once}: {}",
+            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms, {asked:.1} ms by task_exec{at_once}: {}",
             commands.len(),
             shown(command)
         )));
