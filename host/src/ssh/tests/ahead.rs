@@ -39,6 +39,18 @@ async fn a_command_uses_the_channel_that_was_opened_while_the_one_before_ran() {
 }
 
 #[tokio::test]
+async fn a_server_that_opens_channels_at_once_holds_none_for_nobody() {
+    let fake = start(Manners::default()).await;
+    // Longer than opening one takes on the busiest machine.
+    let pool = Pool::new(PoolSettings { far: Duration::from_secs(20), ..settings(5, 1) }, no_known_hosts());
+    for number in 1..=5 {
+        run(&pool, &fake.target, "late x").await.unwrap();
+        assert_eq!(fake.seen.opened.load(Ordering::SeqCst), number);
+    }
+    assert_eq!(ready(&pool), 0);
+}
+
+#[tokio::test]
 async fn a_channel_opened_ahead_is_given_back_when_nobody_comes() {
     let fake = start(Manners::default()).await;
     let mut quick = eager(5);
