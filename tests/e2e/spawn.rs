@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use orchestrator_tests::bench::compiled;
 use orchestrator_tests::place::Place;
 use orchestrator_tests::sshd::Options;
 use orchestrator_tests::wait;
@@ -239,6 +240,8 @@ async fn a_call_has_a_bounded_number_of_processes() -> Result<()> {
 #[tokio::test]
 async fn a_flood_that_nobody_reads_waits_holds_up_no_command_and_is_ended() -> Result<()> {
     let rig = rig().await?;
+    // What compiling the other plugins takes meanwhile is not the flood's.
+    compiled(&rig.client, "box").await?;
     let flood = shell("exec yes 0123456789abcdef0123456789abcdef");
     let steps = json!([{"op": "read"}, {"op": "sleep", "ms": 1000}, {"op": "wait"}]);
     let call = rig.client.begin_call_with_token("guest_spawn", play(&[flood], steps), "p").await?;
@@ -255,9 +258,8 @@ async fn a_flood_that_nobody_reads_waits_holds_up_no_command_and_is_ended() -> R
     problem.names(&["nobody has read", "10 s"])?;
     // Some hundred megabytes a second are thrown away until the signal has worked.
     let grown = resident_kib(&rig)?.saturating_sub(before);
-    ensure!(grown < 120_000, "{grown} KiB more after output was thrown away");
-    let is_over = || wait::processes_with("0123456789abcdef0123456789abcdef").is_empty();
-    wait::until("the flood to be over", Duration::from_secs(20), is_over).await?;
+    ensure!(grown < 60_000, "{grown} KiB more after output was thrown away");
+    ensure!(wait::processes_with("0123456789abcdef0123456789abcdef").is_empty(), "the flood goes on");
     Ok(())
 }
 
