@@ -1,5 +1,7 @@
 //! `task_exec` on many servers: who is meant, one result for each, and no failure that hides another result.
 
+use std::net::TcpListener;
+
 use anyhow::Result;
 use orchestrator_tests::result::ToolResult;
 use serde_json::{Value, json};
@@ -120,5 +122,26 @@ async fn servers_are_worked_on_at_the_same_time_and_counted() -> Result<()> {
     let note = rig.client.notification(told).await?;
     let message = note["params"]["message"].as_str().unwrap_or_default();
     assert!(message.contains(" of 3 ("), "{note:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_silent_servers_hold_up_nobody() -> Result<()> {
+    const SILENT: usize = 100;
+    let rig = Rig::start().await?;
+    // The system takes connections for it, and nobody ever says a word on them.
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let names: Vec<String> = (0..SILENT).map(|number| format!("a{number:02}")).collect();
+    for name in &names {
+        let mut server = rig.server(name);
+        server["port"] = json!(silent.local_addr()?.port());
+        rig.client.call("server_add", server).await?.ok()?;
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).chain(["box"]).collect();
+    let arguments = json!({"alias": all, "cmd": "echo hi"});
+    let _pending = rig.client.begin_call_with_token("task_exec", arguments, "silent").await?;
+    let told = |note: &Value| note["method"] == "notifications/progress" && note["params"]["progressToken"] == "silent";
+    let note = rig.client.notification(told).await?;
+    assert_eq!(note["params"]["message"], format!("1 of {} (box)", SILENT + 1), "{note:#}");
     Ok(())
 }
