@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -125,22 +125,46 @@ impl Progress {
 /// Whether a call's job is on disk yet. A job is committed while its call looks for a connection, which takes as long;
 /// whoever is about to have an effect waits for it first.
 #[derive(Clone, Debug)]
-pub struct Recorded(watch::Receiver<bool>);
+pub struct Recorded {
+    done: watch::Receiver<bool>,
+    /// The call only reads, as its tool says, and is not recorded before this is asked for or it has ended.
+    asked: Option<Arc<Notify>>,
+}
 
 /// Says that the job is on disk. Dropped without a word it says that it never will be.
 #[derive(Debug)]
-pub struct Recorder(watch::Sender<bool>);
+pub struct Recorder {
+    done: watch::Sender<bool>,
+    asked: Option<Arc<Notify>>,
+}
 
 impl Recorded {
     /// Not yet, and whoever says when.
     pub fn pending() -> (Recorder, Recorded) {
-        let (sender, receiver) = watch::channel(false);
-        (Recorder(sender), Recorded(receiver))
+        Recorded::wanted(None)
+    }
+
+    /// The same for a call that only reads, which is recorded when it has ended, unless that is asked for before.
+    pub fn on_demand() -> (Recorder, Recorded) {
+        Recorded::wanted(Some(Arc::default()))
+    }
+
+    fn wanted(asked: Option<Arc<Notify>>) -> (Recorder, Recorded) {
+        let (sender, done) = watch::channel(false);
+        (Recorder { done: sender, asked: asked.clone() }, Recorded { done, asked })
+    }
+
+    /// Waits for the commit before something that has no effect where the call only reads: then there is nothing to wait for.
+    pub async fn wait_to_read(&self) -> Result<(), Problem> {
+        if self.asked.is_some() { Ok(()) } else { self.wait().await }
     }
 
     /// Waits for the commit. Fails when there will be none: then nothing may be done.
     pub async fn wait(&self) -> Result<(), Problem> {
-        let mut recorded = self.0.clone();
+        if let Some(asked) = &self.asked {
+            asked.notify_one();
+        }
+        let mut recorded = self.done.clone();
         let done = recorded.wait_for(|recorded| *recorded).await.is_ok();
         done.then_some(()).ok_or_else(|| Problem::internal("the job could not be recorded, so nothing was done"))
     }
@@ -149,15 +173,22 @@ impl Recorded {
 impl Default for Recorded {
     /// There is nothing to wait for.
     fn default() -> Self {
-        let (sender, receiver) = watch::channel(true);
+        let (sender, done) = watch::channel(true);
         drop(sender);
-        Recorded(receiver)
+        Recorded { done, asked: None }
     }
 }
 
 impl Recorder {
+    /// Waits until somebody waits for the commit.
+    pub async fn asked(&self) {
+        if let Some(asked) = &self.asked {
+            asked.notified().await;
+        }
+    }
+
     pub fn done(self) {
-        self.0.send_replace(true);
+        self.done.send_replace(true);
     }
 }
 

@@ -46,6 +46,27 @@ async fn what_was_told_is_kept() -> Result<()> {
     Ok(())
 }
 
+/// The job of a tool that only reads is recorded when it has ended.
+#[tokio::test]
+async fn what_was_read_and_told_is_kept() -> Result<()> {
+    let mut rig = Rig::start().await?;
+    let file = rig.sshd.folder().join("read");
+    for i in 0..3 {
+        fs::write(&file, format!("{i}\n"))?;
+        let told = rig.client.call("tail_file", json!({"alias": "box", "filepath": file})).await?.ok()?;
+        rig = rig.crash().await?;
+        let job = rig.client.call("task_status", json!({"id": told.str("id")})).await?.ok()?.structured;
+        assert_eq!(job["status"], "completed", "{job:#}");
+        assert_eq!(job["result"]["lines"], json!([i.to_string()]));
+    }
+    let missing = json!({"alias": "box", "filepath": rig.sshd.folder().join("missing")});
+    let id = rig.client.call("tail_file", missing).await?.problem("PLUGIN_FAILED")?.details["id"].clone();
+    let rig = rig.crash().await?;
+    let failed = rig.client.call("task_history", json!({"status": "failed"})).await?.ok()?.structured;
+    assert_eq!((failed["jobs"].as_array().map(Vec::len), &failed["jobs"][0]["id"]), (Some(1), &id), "{failed:#}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_crashed_job_is_retried_on_demand() -> Result<()> {
     let rig = Rig::start().await?;

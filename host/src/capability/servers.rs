@@ -156,7 +156,7 @@ impl Servers {
         loop {
             let lease = self.0.pool.channel(alias, purpose, || self.target(&server), &call).await?;
             // From here on something happens on the server, so the job must be on disk.
-            call.recorded.wait().await?;
+            call.recorded.wait_to_read().await?;
             *sent = true;
             failpoint("effect-next");
             match ssh::exec(lease, &mut request, &call, sink).await {

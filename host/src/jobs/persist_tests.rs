@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use super::tests::{new, settings};
 use super::*;
-use crate::call::Reply;
+use crate::call::{Call, Reply};
+use crate::capability::Stream;
+use crate::error::{Code, Problem};
 use crate::store::disk::Disk;
 
 /// Waits until nothing is left of what was owed, and says how all jobs have ended.
@@ -68,4 +72,88 @@ async fn a_job_that_was_refused_is_not_left_unended_whatever_the_disk_has_taken(
             false => assert!(ended.is_empty() || ended == [Status::Crashed], "after {syncs} syncs: {ended:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_reads_and_ends_soon_is_recorded_once() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let jobs = Jobs::start(disk.store(), &settings(directory.path())).await.unwrap();
+    let syncs_of = async |only_reads, result: Result<Reply, Problem>| {
+        disk.platter().syncs = Some(100);
+        let new = NewJob { only_reads, server: Some("web".to_owned()), ..new("t") };
+        let work = async |call: Call, spool: Spool| {
+            call.recorded.wait_to_read().await?;
+            spool.write(Stream::Stdout, b"printed").await;
+            result
+        };
+        let mut ticket = jobs.submit(new, |call, spool| work(call, spool)).await.unwrap();
+        let told = ticket.done().await.unwrap();
+        assert_eq!(jobs.get(ticket.id).await.unwrap(), *told, "told and stored are the same");
+        let page = jobs.output(ticket.id).await.unwrap().page(Stream::Stdout, 0, 100).await.unwrap();
+        assert_eq!(page.text, "printed");
+        let left = disk.platter().syncs.unwrap();
+        (100 - left, told.status())
+    };
+    let twice = syncs_of(false, Ok(Reply::default())).await;
+    let once = syncs_of(true, Ok(Reply::default())).await;
+    assert_eq!((once.0 * 2, once.1), (twice.0, Status::Completed));
+    let failed = syncs_of(true, Err(Problem::new(Code::ConnectionFailed, "x"))).await;
+    assert_eq!(failed, (once.0, Status::Failed));
+    let filter = Filter { status: Some(Status::Failed), server: Some("web".to_owned()), ..Filter::default() };
+    assert_eq!(jobs.list(&filter).await.unwrap().len(), 1);
+    let stats = jobs.stats().await.unwrap().by_status;
+    let ended = [Status::Completed, Status::Failed].map(|status| stats.get(&status).copied());
+    assert_eq!((ended, jobs.count()), ([Some(2), Some(1)], 0));
+    // Nothing of it is found unended by the next process.
+    drop(jobs);
+    let jobs = Jobs::start(disk.store(), &settings(directory.path())).await.unwrap();
+    assert!(jobs.list(&Filter { status: Some(Status::Crashed), ..Filter::default() }).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_reads_and_takes_longer_is_recorded_while_it_runs() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let jobs = Jobs::start(disk.store(), &settings(directory.path())).await.unwrap();
+    let (go, may_go) = tokio::sync::oneshot::channel();
+    let work = |call: Call, _| async move {
+        // It does not wait for the disk.
+        call.recorded.wait_to_read().now_or_never().expect("there is nothing to wait for")?;
+        let _ = may_go.await;
+        Ok(Reply::default())
+    };
+    let mut ticket = jobs.submit(NewJob { only_reads: true, ..new("t") }, work).await.unwrap();
+    assert_eq!(jobs.0.store.get(ticket.id).unwrap().map(|job| job.status()), Some(Status::Running));
+    assert_eq!(jobs.list(&Filter { status: Some(Status::Running), ..Filter::default() }).await.unwrap().len(), 1);
+    go.send(()).unwrap();
+    assert_eq!(ticket.done().await.unwrap().status(), Status::Completed);
+    assert_eq!(jobs.get(ticket.id).await.unwrap().status(), Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_and_could_not_be_recorded_is_not_told() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let jobs = Jobs::start(disk.store(), &settings(directory.path())).await.unwrap();
+    disk.platter().syncs = Some(0);
+    let reading = || jobs.submit(NewJob { only_reads: true, ..new("t") }, |_, _| async { Ok(Reply::default()) });
+    let problem = reading().await.unwrap_err();
+    assert!(problem.message.contains("what it read is not told") && problem.retryable, "{problem:?}");
+    assert!(problem.message.contains("no storage space"), "{problem:?}");
+    disk.platter().syncs = None;
+    settled(&jobs).await;
+    assert_eq!(reading().await.unwrap().done().await.unwrap().status(), Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_effect_of_what_only_reads_waits_for_its_record() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let jobs = Jobs::start(disk.store(), &settings(directory.path())).await.unwrap();
+    let store = jobs.0.store.clone();
+    let work = |call: Call, _| async move {
+        call.recorded.wait().await?;
+        let job = store.get(call.job.unwrap())?.unwrap();
+        assert_eq!(job.status(), Status::Running);
+        Ok(Reply::default())
+    };
+    let mut ticket = jobs.submit(NewJob { only_reads: true, ..new("t") }, work).await.unwrap();
+    assert_eq!(ticket.done().await.unwrap().status(), Status::Completed);
 }

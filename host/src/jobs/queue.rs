@@ -25,7 +25,7 @@ use super::recovery::{Found, Recovery};
 use super::roster::{Held, Queued, Roster};
 use super::store::{Filter, JobStore};
 use super::turns::{Kind, Limits, Turns};
-use super::work::{Maker, Work};
+use super::work::{Handed, Maker, Work};
 use super::{ids, keeper, output, stats, worker};
 
 /// How long [`Jobs::cancel`] waits for the end: interrupt, terminate and kill on a server take a few seconds.
@@ -84,6 +84,8 @@ pub struct NewJob {
     pub bulk: bool,
     /// Its work is more than the tool and these arguments tell, so it cannot be made again from the record.
     pub withheld: bool,
+    /// Its work has no effect that would have to be on record before it: it is recorded with its end where that comes at once.
+    pub only_reads: bool,
 }
 
 /// A committed job, to be waited for. Dropping it leaves the job alone.
@@ -173,7 +175,8 @@ impl Jobs {
 
     /// Commits the job, then runs `work` in a task of its own as soon as there is a place for it.
     ///
-    /// Returns when the job is committed. From then on it goes its way, whether or not anybody waits.
+    /// Returns when the job is committed, which for one that only reads may be at its end. From then on it goes its way, whether
+    /// or not anybody waits.
     /// `work` should end soon after its call is cancelled; what it then returns decides how the job ended: a
     /// [`Code::Cancelled`] as cancelled, a [`Code::CommandTimeout`] or [`Code::PluginTimeout`] as timed out.
     ///
@@ -185,13 +188,16 @@ impl Jobs {
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
         let arguments = new.idempotency_key.is_some().then(|| new.arguments.clone());
-        let (kind, recorded) = (Kind::of(&new), !new.withheld);
+        let kind = Kind::of(&new);
+        // How often a retry was tried is known only once it is recorded.
+        let (recorded, only_reads) = (!new.withheld, new.only_reads && new.retry_of.is_none());
         let (head, active) = self.0.admit(new)?;
         let (id, end) = (head.id, End::Ahead(active.clone()));
-        let work: Work = Box::new(move |call, spool| work(call, spool).boxed());
+        let run: Work = Box::new(move |call, spool| work(call, spool).boxed());
+        let work = Handed { run, recorded, only_reads };
         // The job's own task commits it too, so that a caller who goes away in between leaves nothing half done.
         let (committed, is_committed) = oneshot::channel();
-        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, committed, work, recorded));
+        self.0.tasks.spawn(worker::live(self.0.clone(), active, head, kind, committed, work));
         match is_committed.await {
             Ok(Ok(worker::Accepted::New)) => Ok(Ticket { id, existing: false, end }),
             Ok(Ok(worker::Accepted::Existing(known))) => self.existing(known, arguments.unwrap_or_default()).await,
@@ -357,6 +363,7 @@ impl Jobs {
             detach: head.detached.is_some(),
             bulk: false,
             withheld: false,
+            only_reads: false,
         })
     }
 

@@ -116,7 +116,7 @@ async fn killed_with(count: u64) -> (tempfile::TempDir, JobId) {
         let job = Job::<Pending>::new(serde_json::from_value(head).unwrap());
         // The oldest is at work.
         let job = if number == 0 { AnyJob::Running(job.start(Timestamp::now())) } else { AnyJob::Pending(job) };
-        jobs.0.store.insert(Haste::Now, job, None).await.unwrap();
+        jobs.0.store.insert(Haste::Now, Arc::new(job), None, None).await.unwrap();
     };
     futures::future::join_all((0..count).map(insert)).await;
     std::fs::write(directory.path().join(format!("outputs/{}.stdout", JobId(first))), "so far").unwrap();
@@ -241,7 +241,7 @@ async fn a_clock_that_jumped_back_changes_neither_the_order_nor_what_is_kept() {
     let ahead = JobId(super::ids::floor(now + hour));
     let head = serde_json::json!({"id": ahead, "tool": "ahead", "created": now + hour});
     let running = Job::new(serde_json::from_value::<Head>(head).unwrap()).start(now + hour);
-    jobs.0.store.insert(Haste::Now, AnyJob::Running(running), None).await.unwrap();
+    jobs.0.store.insert(Haste::Now, Arc::new(AnyJob::Running(running)), None, None).await.unwrap();
     let copy = killed(directory.path());
     jobs.shutdown(Duration::from_secs(5)).await;
 

@@ -93,14 +93,15 @@ impl JobStore {
         JobStore { store }
     }
 
-    /// Commits a new job that is pending or running.
+    /// Commits a new job. `kept` comes with one that has ended.
     pub(super) async fn insert(
         &self,
         haste: Haste,
-        job: AnyJob,
+        job: Arc<AnyJob>,
+        kept: Option<Kept>,
         retry_of: Option<JobId>,
     ) -> Result<Inserted, StoreError> {
-        self.store.write_with(haste, move |txn| insert(txn, &job, retry_of)).await
+        self.store.write_with(haste, move |txn| insert(txn, &job, kept.as_ref(), retry_of)).await
     }
 
     /// Commits a job's new state.
@@ -258,7 +259,12 @@ pub(super) fn create_tables(txn: &WriteTransaction) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Result<Inserted, StoreError> {
+fn insert(
+    txn: &WriteTransaction,
+    job: &AnyJob,
+    kept: Option<&Kept>,
+    retry_of: Option<JobId>,
+) -> Result<Inserted, StoreError> {
     let head = job.head();
     if let Some(key) = &head.idempotency_key {
         let mut keys = txn.open_table(BY_KEY)?;
@@ -283,47 +289,48 @@ fn insert(txn: &WriteTransaction, job: &AnyJob, retry_of: Option<JobId>) -> Resu
         }
     };
     match root {
-        None => put(txn, job)?,
+        None => put(txn, job, kept)?,
         // Only inside of the transaction the job knows how often it was tried.
-        Some(_) => put(txn, &job.clone().with_attempts(attempts, root, retry_of))?,
+        Some(_) => put(txn, &job.clone().with_attempts(attempts, root, retry_of), kept)?,
     }
-    txn.open_table(ACTIVE)?.insert(head.id.0, ())?;
+    if job.is_active() {
+        txn.open_table(ACTIVE)?.insert(head.id.0, ())?;
+    }
     if let Some(server) = &head.server {
         txn.open_table(BY_SERVER)?.insert((server.as_str(), head.id.0), ())?;
     }
     if head.detached.is_some() {
         txn.open_table(PLACES)?.insert(head.id.0, ())?;
     }
-    count(&mut txn.open_table(TALLY)?, &head.tool, job.status(), 1)?;
     Ok(Inserted::New { attempts, root })
 }
 
 fn update(txn: &WriteTransaction, Change { before, job, kept }: &Change) -> Result<(), StoreError> {
     let head = job.head();
-    put(txn, job)?;
-    let mut tally = txn.open_table(TALLY)?;
-    count(&mut tally, &head.tool, *before, -1)?;
-    count(&mut tally, &head.tool, job.status(), 1)?;
+    put(txn, job, kept.as_ref())?;
+    count(&mut txn.open_table(TALLY)?, &head.tool, *before, -1)?;
     if !job.is_active() {
         txn.open_table(ACTIVE)?.remove(head.id.0)?;
-    }
-    if let Some(bad) = bad_end(job.status()) {
-        txn.open_table(BY_BAD_END)?.insert((bad, head.id.0), ())?;
-    }
-    let inline = kept.as_ref().map(|kept| kept.inline.as_slice()).unwrap_or_default();
-    if !inline.is_empty() {
-        let mut outputs = txn.open_table(OUTPUTS)?;
-        for (stream, bytes) in inline {
-            outputs.insert((head.id.0, stream_key(*stream)), bytes.as_slice())?;
-        }
     }
     Ok(())
 }
 
-fn put(txn: &WriteTransaction, job: &AnyJob) -> Result<(), StoreError> {
-    let id = job.id();
+/// Keeps a job in its state, and counts it there.
+fn put(txn: &WriteTransaction, job: &AnyJob, kept: Option<&Kept>) -> Result<(), StoreError> {
+    let (id, head) = (job.id(), job.head());
     let bytes = record::encode(job).map_err(|error| StoreError::record("jobs", id, error))?;
     txn.open_table(JOBS)?.insert(id.0, bytes.as_slice())?;
+    count(&mut txn.open_table(TALLY)?, &head.tool, job.status(), 1)?;
+    if let Some(bad) = bad_end(job.status()) {
+        txn.open_table(BY_BAD_END)?.insert((bad, id.0), ())?;
+    }
+    let inline = kept.map(|kept| kept.inline.as_slice()).unwrap_or_default();
+    if !inline.is_empty() {
+        let mut outputs = txn.open_table(OUTPUTS)?;
+        for (stream, bytes) in inline {
+            outputs.insert((id.0, stream_key(*stream)), bytes.as_slice())?;
+        }
+    }
     Ok(())
 }
 

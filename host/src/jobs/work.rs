@@ -17,6 +17,15 @@ use super::output::Spool;
 /// What is to be done, once it is its turn.
 pub type Work = Box<dyn FnOnce(Call, Spool) -> BoxFuture<'static, Result<Reply, Problem>> + Send>;
 
+/// Work as it was handed in, and what the queue was told of it.
+pub(super) struct Handed {
+    pub(super) run: Work,
+    /// It can be made again from its record.
+    pub(super) recorded: bool,
+    /// It has no effect.
+    pub(super) only_reads: bool,
+}
+
 /// What is kept of the work of a job that waits for its turn.
 pub(super) enum Laid {
     /// Nothing: it is made again from the record.
@@ -37,9 +46,9 @@ impl Maker {
         let _ = self.0.set(Arc::new(make));
     }
 
-    /// What is to be kept of work that waits. `recorded`: its record tells everything about it.
-    pub(super) fn lay_down(&self, work: Work, recorded: bool) -> Laid {
-        if recorded && self.0.get().is_some() { Laid::Record } else { Laid::Work(work) }
+    /// What is to be kept of work that waits.
+    pub(super) fn lay_down(&self, work: Handed) -> Laid {
+        if work.recorded && self.0.get().is_some() { Laid::Record } else { Laid::Work(work.run) }
     }
 
     /// The work again. It is made when it is done, so that a mistake in its making is one of the job's, and ends it.

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -21,7 +22,11 @@ use super::queue::{Inner, retry_limit};
 use super::roster::{Held, Place, Queued};
 use super::store::{Change, Inserted};
 use super::turns::Kind;
-use super::work::{Laid, Work};
+use super::work::{Handed, Laid, Work};
+
+/// How long a job that only reads is not on disk: as long as most of them take, so that its beginning and its end are one
+/// commit. It is less than a person takes to look for it.
+const UNRECORDED: Duration = Duration::from_millis(100);
 
 /// What a submitted job turned out to be.
 #[derive(Debug)]
@@ -31,15 +36,13 @@ pub(super) enum Accepted {
 }
 
 /// Commits a job. With a free place it is done here as well, to its end; otherwise it is laid down until its turn.
-/// `recorded`: its work can be made again from its record.
 pub(super) async fn live(
     inner: Arc<Inner>,
     active: Held,
     head: Head,
     kind: Kind,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
-    work: Work,
-    recorded: bool,
+    work: Handed,
 ) {
     failpoint("job-admitted");
     let job = Job::<Pending>::new(head);
@@ -51,7 +54,7 @@ pub(super) async fn live(
             at_once(inner, active, job, place, committed, work).boxed().await;
         }
         None => {
-            let laid = inner.maker.lay_down(work, recorded);
+            let laid = inner.maker.lay_down(work);
             queue(inner, active, job, kind, committed, laid).await;
         }
     }
@@ -67,8 +70,8 @@ async fn queue(
     laid: Laid,
 ) {
     let retry_of = job.head.retried_from;
-    let inserted = inner.store.insert(inner.turns.haste(&kind), AnyJob::Pending(job), retry_of).await;
-    if let Err(answer) = accepted(&inner, active.id, retry_of, inserted) {
+    let inserted = inner.store.insert(inner.turns.haste(&kind), Arc::new(AnyJob::Pending(job)), None, retry_of).await;
+    if let Err(answer) = accepted(&inner, active.id, retry_of, inserted, NOTHING_DONE) {
         let _ = committed.send(answer);
         return;
     }
@@ -128,25 +131,34 @@ async fn pending(inner: &Inner, id: JobId) -> Result<Job<Pending>, Problem> {
 }
 
 /// Commits a job that has a place and does it. The work begins while its record is being committed; it has no effect before
-/// that: see [`Recorded`].
+/// that: see [`Recorded`]. What has none at all is given [`UNRECORDED`] to end, and then recorded once.
 async fn at_once(
     inner: Arc<Inner>,
     active: Held,
     running: Job<Running>,
     place: Place,
     committed: oneshot::Sender<Result<Accepted, Problem>>,
-    work: Work,
+    work: Handed,
 ) {
     let (id, retry_of) = (active.id, running.head.retried_from);
     let haste = place.haste();
     let begun = equip(&inner, &active, &running.head);
-    let (recorder, recorded) = Recorded::pending();
-    let mut doing = pin!(do_work(&inner, begun, &running.head, recorded, work));
-    let record = AnyJob::Running(running.clone());
+    let Handed { run, only_reads, .. } = work;
+    let (recorder, recorded) = if only_reads { Recorded::on_demand() } else { Recorded::pending() };
+    let mut doing = pin!(do_work(&inner, begun, &running.head, recorded, run));
+    if only_reads {
+        tokio::select! {
+            biased;
+            done = &mut doing => return record_whole(&inner, &active, haste, running, done, committed).await,
+            () = recorder.asked() => {}
+            () = tokio::time::sleep(UNRECORDED) => {}
+        }
+    }
+    let record = Arc::new(AnyJob::Running(running.clone()));
     let mut insert = pin!(async {
         // What the work has asked for leaves this machine before the disk is waited for.
         tokio::task::yield_now().await;
-        inner.store.insert(haste, record, retry_of).await
+        inner.store.insert(haste, record, None, retry_of).await
     });
     // The work goes first: a commit may be made on this thread, and the way to a channel is then under way already.
     let mut early = None;
@@ -157,7 +169,7 @@ async fn at_once(
             inserted = &mut insert => break inserted,
         }
     };
-    let (attempts, root) = match accepted(&inner, id, retry_of, inserted) {
+    let (attempts, root) = match accepted(&inner, id, retry_of, inserted, NOTHING_DONE) {
         Ok(chain) => chain,
         Err(answer) => {
             let _ = committed.send(answer);
@@ -179,12 +191,37 @@ async fn at_once(
     drop(place);
 }
 
+/// Commits a job that has ended before it was on record.
+async fn record_whole(
+    inner: &Arc<Inner>,
+    active: &Active,
+    haste: Haste,
+    running: Job<Running>,
+    done: Done,
+    committed: oneshot::Sender<Result<Accepted, Problem>>,
+) {
+    let (ended, kept) = wind_up(inner, active, running, done).await;
+    let job = Arc::new(AnyJob::Ended(ended));
+    let inserted = inner.store.insert(haste, Arc::clone(&job), Some(kept), None).await;
+    if let Err(answer) = accepted(inner, active.id, None, inserted, "what it read is not told") {
+        let _ = committed.send(answer);
+        return;
+    }
+    failpoint("job-ended");
+    tell(inner, active, job);
+    let _ = committed.send(Ok(Accepted::New));
+}
+
+/// What became of a job that could not be recorded before it had an effect.
+const NOTHING_DONE: &str = "nothing was done";
+
 /// What the first commit came to: how often the job was tried and in which chain, or the answer for one that is not to be.
 fn accepted(
     inner: &Arc<Inner>,
     id: JobId,
     retry_of: Option<JobId>,
     inserted: Result<Inserted, StoreError>,
+    consequence: &str,
 ) -> Result<(u32, Option<JobId>), Result<Accepted, Problem>> {
     let answer = match inserted {
         Ok(Inserted::New { attempts, root }) => return Ok((attempts, root)),
@@ -192,7 +229,7 @@ fn accepted(
         Ok(Inserted::RetryLimit) => Err(retry_limit(retry_of)),
         Err(error) => {
             let cause = Problem::from(error.clone());
-            let message = format!("the job could not be recorded, so nothing was done: {}", cause.message);
+            let message = format!("the job could not be recorded, so {consequence}: {}", cause.message);
             let problem = Problem { message, ..cause };
             if error.is_of_the_disk() {
                 inner.tasks.spawn(persist::disown(Arc::clone(inner), id, problem.clone()));
@@ -231,12 +268,17 @@ async fn finish(inner: &Inner, active: &Active, haste: Haste, running: Job<Runni
         active.end(Err(problem));
         return;
     }
+    let (ended, kept) = wind_up(inner, active, running, done).await;
+    conclude(inner, active, haste, Status::Running, ended, Some(kept)).await;
+}
+
+/// The end of a job whose work is done, with what it has printed.
+async fn wind_up(inner: &Inner, active: &Active, running: Job<Running>, done: Done) -> (Job<Ended>, Kept) {
     failpoint("job-worked");
     let ended = end(running, active, done);
     let spool = equip(inner, active, &ended.head).spool;
     let kept = spool.finish().await;
-    let ended = ended.with_output(kept.counts.clone());
-    conclude(inner, active, haste, Status::Running, ended, Some(kept)).await;
+    (ended.with_output(kept.counts.clone()), kept)
 }
 
 /// What came of the work.
@@ -315,8 +357,13 @@ async fn conclude(inner: &Inner, active: &Active, haste: Haste, before: Status, 
         return lose(inner, active, unrecorded(&error));
     }
     failpoint("job-ended");
+    tell(inner, active, job);
+}
+
+/// Tells the end that was just committed.
+fn tell(inner: &Inner, active: &Active, job: Arc<AnyJob>) {
     active.show(Arc::clone(&job));
-    inner.roster.forget(id);
+    inner.roster.forget(active.id);
     active.end(Ok(job));
 }
 

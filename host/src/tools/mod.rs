@@ -47,7 +47,7 @@ pub type Answering = BoxFuture<'static, Result<Reply, Problem>>;
 pub enum Work {
     /// Answered at once, without a record.
     Direct(Box<dyn FnOnce(Call) -> Answering + Send>),
-    /// Recorded before it has an effect, and again when it ends.
+    /// Recorded before it has an effect, and when it ends.
     Job(JobWork),
 }
 
@@ -67,5 +67,7 @@ pub struct JobWork {
     pub detach: bool,
     /// The arguments that are kept hold something back, so that the same call cannot be prepared from them again.
     pub withheld: bool,
+    /// It changes nothing anywhere, on the word of the program itself: then nothing need be on disk before it begins.
+    pub only_reads: bool,
     pub run: Box<dyn FnOnce(Call, Spool) -> Answering + Send>,
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Annotations, Core, Execution, JobWork, Origin, Tool, ToolSpec, Work, schema};
 use crate::error::Problem;
-use crate::plugins::{self, Plugin, Plugins, ToolInfo};
+use crate::plugins::{self, Plugin, Plugins, Source, ToolInfo};
 
 pub fn tools(core: &Arc<Core>) -> Vec<Box<dyn Tool>> {
     core.plugins
@@ -20,6 +20,8 @@ struct PluginTool {
     plugins: Arc<Plugins>,
     plugin: String,
     server_argument: Option<String>,
+    /// So it says, and it is one of ours.
+    only_reads: bool,
     spec: ToolSpec,
 }
 
@@ -49,6 +51,7 @@ impl PluginTool {
             plugins: Arc::clone(&core.plugins),
             plugin: plugin.name.clone(),
             server_argument: tool.server_argument.clone(),
+            only_reads: hints.read_only && plugin.source == Source::Bundled,
             spec,
         }
     }
@@ -80,6 +83,7 @@ impl Tool for PluginTool {
                 idempotency_key: None,
                 detach: false,
                 withheld: false,
+                only_reads: self.only_reads,
                 run: Box::new(move |call, _spool| run(call)),
             }),
         })

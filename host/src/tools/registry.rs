@@ -135,6 +135,7 @@ impl Registry {
                     retry_of: None,
                     detach: work.detach,
                     withheld: work.withheld,
+                    only_reads: work.only_reads,
                 };
                 match request.follows_tasks {
                     true => hybrid::run_as_task(&self.core, new, work, request).await,
@@ -208,8 +209,8 @@ impl Registry {
         let caller = request.caller.to_string();
         let servers = self.servers(&work)?;
         let bulk = is_bulk(&new.tool, &servers);
-        let (detach, withheld) = (work.detach, work.withheld);
-        let new = NewJob { caller, origin, servers, bulk, detach, withheld, ..new };
+        let JobWork { detach, withheld, only_reads, .. } = work;
+        let new = NewJob { caller, origin, servers, bulk, detach, withheld, only_reads, ..new };
         hybrid::run(&self.core, new, work, request).await
     }
 

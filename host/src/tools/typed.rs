@@ -152,6 +152,7 @@ where
             idempotency_key: arguments.idempotency_key(),
             detach: false,
             withheld,
+            only_reads: false,
             run: Box::new(move |call, spool| run(arguments, call, spool).boxed()),
         }))
     }

@@ -57,7 +57,10 @@ impl Http {
     pub async fn send(&self, call: &Call, request: HttpRequest, gate: &impl Gate) -> Result<HttpResponse, Problem> {
         // The job is on disk before anything is looked up or connected to, and what is ours to do is done before the clock starts:
         // how long it takes is no news about the other side.
-        call.recorded.wait().await?;
+        match request.method.is_safe() {
+            true => call.recorded.wait_to_read().await?,
+            false => call.recorded.wait().await?,
+        }
         if request.target.is_tls() {
             // Should it fail, the handshake says so.
             let _ = self.0.tls.ready().await;

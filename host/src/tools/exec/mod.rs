@@ -170,6 +170,7 @@ impl Tool for Exec {
             idempotency_key: arguments.idempotency_key.clone(),
             detach,
             withheld: false,
+            only_reads: false,
             run: Box::new(move |call, spool| {
                 async move {
                     // As it was recorded: the operator's rules may say otherwise when it is its turn.
