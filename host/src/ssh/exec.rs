@@ -122,6 +122,9 @@ pub async fn exec<S: OutputSink>(
     let closed = command.status.closed;
     let ended = command.status.ended();
     let unsent = command.session.sent() == sent && request.typed.is_none();
+    if result.is_ok() {
+        command.next.open_behind();
+    }
     if closed {
         lease.mark_closed();
     }
@@ -264,7 +267,7 @@ impl Command<'_> {
         sink: &mut S,
     ) -> End {
         let mut sent = false;
-        self.next.open();
+        self.next.open_beside();
         let mut lines = Lines::of(quota);
         let share = quota.map(|quota| self.started + quota.time);
         loop {

@@ -26,7 +26,7 @@ pub struct Lease {
     running: bool,
     /// Owns what is left to do after a drop.
     tracker: TaskTracker,
-    far: Duration,
+    far: Option<Duration>,
     runtime: Handle,
 }
 
@@ -42,7 +42,7 @@ impl Lease {
         channel: Channel<Msg>,
         place: Place<Session>,
         tracker: TaskTracker,
-        far: Duration,
+        far: Option<Duration>,
     ) -> Self {
         let (read, write) = channel.split();
         let parts = Some(Parts { read, write, place });
@@ -74,7 +74,7 @@ impl Lease {
         self.closed = true;
     }
 
-    /// For opening the next channel on the same connection while this one is in use. `None` never happens while the lease
+    /// For opening the next channel on the same connection. `None` never happens while the lease
     /// lives.
     pub(super) fn next(&self) -> Option<Next> {
         self.parts.as_ref().map(|parts| Next::new(parts.place.ahead(), self.tracker.clone(), self.far))

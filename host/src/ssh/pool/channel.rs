@@ -140,7 +140,7 @@ struct Pending {
     at: Arc<Endpoint>,
     parts: Option<(OpenFuture, Place<Session>)>,
     tracker: TaskTracker,
-    far: Duration,
+    far: Option<Duration>,
 }
 
 impl Pending {

@@ -46,8 +46,9 @@ pub struct PoolSettings {
     pub connect_limit: Duration,
     /// A connection that was silent for longer has to answer once more before a command is sent on it.
     pub trusted_silence: Duration,
-    /// Where the server took so long to open a channel, the next one is opened ahead.
-    pub far: Duration,
+    /// The next channel is opened ahead: beside a command where the server took so long to open the last one, behind it
+    /// elsewhere. `None`: it is opened when somebody needs it.
+    pub far: Option<Duration>,
 }
 
 impl From<&Settings> for PoolSettings {
@@ -59,7 +60,7 @@ impl From<&Settings> for PoolSettings {
             keep_alive_interval: settings.keep_alive_interval,
             connect_limit: settings.connect_timeout,
             trusted_silence: TRUSTED_SILENCE,
-            far: FAR,
+            far: Some(FAR),
         }
     }
 }

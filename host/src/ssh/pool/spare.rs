@@ -31,20 +31,30 @@ pub struct Spare {
 pub struct Next {
     ahead: Ahead<Session>,
     tracker: TaskTracker,
-    /// How long opening one takes where that is worth while.
-    far: Duration,
+    far: Option<Duration>,
 }
 
 impl Next {
-    pub fn new(ahead: Ahead<Session>, tracker: TaskTracker, far: Duration) -> Self {
+    pub fn new(ahead: Ahead<Session>, tracker: TaskTracker, far: Option<Duration>) -> Self {
         Next { ahead, tracker, far }
     }
 
-    /// Begins to open it, where that is worth while and wanted.
-    pub fn open(&self) {
-        if self.ahead.connection().opening_took() < self.far {
-            return;
+    /// Begins to open it beside a command, where it takes so long that it would not be there for the next one otherwise.
+    pub fn open_beside(&self) {
+        if self.far.is_some_and(|far| self.ahead.connection().opening_took() >= far) {
+            self.open();
         }
+    }
+
+    /// Begins to open it behind a command, from which it takes no time there.
+    pub fn open_behind(&self) {
+        if self.far.is_some() {
+            self.open();
+        }
+    }
+
+    /// Where it is wanted and not there yet.
+    fn open(&self) {
         self.ahead.keep(|| {
             let (sender, opened) = oneshot::channel();
             let session = Arc::clone(self.ahead.connection());

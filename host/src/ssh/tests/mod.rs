@@ -33,9 +33,6 @@ impl OutputSink for Kept {
     }
 }
 
-/// Longer than any test: those that want channels opened ahead say so.
-const NEVER: Duration = Duration::from_secs(3600);
-
 fn settings(max: usize, min: usize) -> PoolSettings {
     PoolSettings {
         max_connections: max,
@@ -44,7 +41,8 @@ fn settings(max: usize, min: usize) -> PoolSettings {
         keep_alive_interval: None,
         connect_limit: Duration::from_secs(20),
         trusted_silence: Duration::from_secs(10),
-        far: NEVER,
+        // Tests that want channels opened ahead say so.
+        far: None,
     }
 }
 
