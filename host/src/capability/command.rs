@@ -192,7 +192,10 @@ impl Argv {
         }
         let line = ssh::command_line(&self.program, &self.args, &self.env, self.sudo)?;
         // Without the environment, whose values are nobody's business.
-        let asked = ssh::command_line(&self.program, &self.args, &[], self.sudo)?;
+        let asked = match self.env.is_empty() {
+            true => line.clone(),
+            false => ssh::command_line(&self.program, &self.args, &[], self.sudo)?,
+        };
         let (stdin, timeout) = (self.stdin, self.timeout);
         Ok(Wire { line, asked, stdin, pty: false, timeout, quota: None, typed: None, watched: None })
     }

@@ -157,7 +157,10 @@ fn octal(word: &str) -> String {
             // `printf` would take it for an option, and print nothing.
             b'-' if index == 0 => format.push_str("\\055"),
             byte if is_double_quotable(byte) => format.push(char::from(byte)),
-            byte => format.push_str(&format!("\\{byte:03o}")),
+            byte => {
+                format.push('\\');
+                format.extend([byte >> 6, byte >> 3, byte].map(|digits| char::from(b'0' + (digits & 7))));
+            }
         }
     }
     format
