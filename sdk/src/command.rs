@@ -104,6 +104,11 @@ pub struct Finished {
     pub duration: Duration,
 }
 
+/// Bytes as text; what is not UTF-8 becomes U+FFFD. What is UTF-8, as nearly everything is, is not gone through letter by letter.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 impl Finished {
     /// Whether it exited with 0.
     pub fn success(&self) -> bool {
@@ -112,12 +117,12 @@ impl Finished {
 
     /// Standard output as text; what is not UTF-8 becomes U+FFFD.
     pub fn stdout_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.stdout)
+        text(&self.stdout)
     }
 
     /// Standard error as text; what is not UTF-8 becomes U+FFFD.
     pub fn stderr_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.stderr)
+        text(&self.stderr)
     }
 
     /// How it ended, with the first line of standard error: `exited with 1: no such file`.

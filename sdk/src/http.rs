@@ -136,7 +136,7 @@ pub struct HttpResponse {
 impl HttpResponse {
     /// The body as text; what is not UTF-8 becomes U+FFFD.
     pub fn body_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
+        crate::command::text(&self.body)
     }
 
     /// The first value of a header, as text. `name` in small letters.

@@ -45,14 +45,35 @@ pub struct Answer {
     pub is_error: bool,
 }
 
+/// The same with the data as JSON text, which is what the contract wants: a tree of it is made only where it is needed.
+pub(crate) struct Written {
+    pub text: String,
+    pub structured: Option<String>,
+    pub is_error: bool,
+}
+
 impl<T: Serialize> Output<T> {
-    pub(crate) fn into_answer(self) -> Result<Answer, Problem> {
-        let mut structured = serde_json::to_value(&self.data)
-            .map_err(|error| Problem::new("INTERNAL", format!("the answer does not serialize: {error}")))?;
-        drop_nulls(&mut structured);
-        let structured = structured.is_object().then_some(structured);
+    pub(crate) fn write(self) -> Result<Written, Problem> {
+        let mut structured = serde_json::to_string(&self.data).map_err(unwritable)?;
+        if structured.contains("null") {
+            let mut tree: Value = serde_json::from_str(&structured).map_err(unwritable)?;
+            drop_nulls(&mut tree);
+            structured = tree.to_string();
+        }
+        let structured = structured.starts_with('{').then_some(structured);
+        Ok(Written { text: self.text, structured, is_error: self.is_error })
+    }
+}
+
+impl Written {
+    pub(crate) fn read(self) -> Result<Answer, Problem> {
+        let structured = self.structured.map(|text| serde_json::from_str(&text)).transpose().map_err(unwritable)?;
         Ok(Answer { text: self.text, structured, is_error: self.is_error })
     }
+}
+
+fn unwritable(error: serde_json::Error) -> Problem {
+    Problem::new("INTERNAL", format!("the answer does not serialize: {error}"))
 }
 
 /// The output schema gives an `Option` its plain type, so what is absent must be absent and not null.
@@ -76,13 +97,14 @@ mod tests {
 
     #[test]
     fn a_member_that_is_null_is_left_out_and_an_element_is_not() {
-        let answer = Output::new("", json!({"a": null, "b": [null, {"c": null, "d": 0}]})).into_answer().unwrap();
+        let answer =
+            Output::new("", json!({"a": null, "b": [null, {"c": null, "d": 0}]})).write().unwrap().read().unwrap();
         assert_eq!(answer.structured, Some(json!({"b": [null, {"d": 0}]})));
     }
 
     #[test]
     fn only_an_object_becomes_the_structured_answer() {
-        assert_eq!(Output::text("done").into_answer().unwrap().structured, None);
-        assert_eq!(Output::new("", vec![1, 2]).into_answer().unwrap().structured, None);
+        assert_eq!(Output::text("done").write().unwrap().read().unwrap().structured, None);
+        assert_eq!(Output::new("", vec![1, 2]).write().unwrap().read().unwrap().structured, None);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::info::{Annotations, Execution, PluginInfo, ToolSpec, Want};
-use crate::output::Answer;
+use crate::output::{Answer, Written};
 use crate::{Host, Output, Problem, arguments, schema};
 
 /// A plugin. The type itself holds nothing: each call gets a fresh instance.
@@ -94,7 +94,7 @@ impl Description {
     }
 }
 
-type Run = dyn Fn(&dyn Host, Value) -> Result<Answer, Problem>;
+type Run = dyn Fn(&dyn Host, Value) -> Result<Written, Problem>;
 
 /// One tool: a function and what the client is told about it.
 ///
@@ -133,7 +133,7 @@ impl Tool {
             annotations: Annotations { read_only: false, destructive: true, idempotent: false, open_world: true },
             execution: Execution::Job,
             server_argument: None,
-            run: Box::new(move |host, value| run(host, arguments::read::<A>(value)?)?.into_answer()),
+            run: Box::new(move |host, value| run(host, arguments::read::<A>(value)?)?.write()),
         }
     }
 
@@ -196,6 +196,11 @@ pub fn describe<P: Plugin>() -> PluginInfo {
 
 /// Calls a tool of the plugin `P`, with arguments that nobody has checked yet.
 pub fn call<P: Plugin>(host: &dyn Host, tool: &str, arguments: Value) -> Result<Answer, Problem> {
+    written::<P>(host, tool, arguments)?.read()
+}
+
+/// The same, with the answer as it goes to the host.
+pub(crate) fn written<P: Plugin>(host: &dyn Host, tool: &str, arguments: Value) -> Result<Written, Problem> {
     let description = P::describe();
     let Some(tool) = description.tools.iter().find(|candidate| candidate.name == tool) else {
         let names: Vec<&str> = description.tools.iter().map(|tool| tool.name).collect();

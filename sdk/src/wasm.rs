@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::process::Running;
 use crate::{
     Command, Finished, HeaderValue, Host, HttpRequest, HttpResponse, Level, Plugin, Printed, Problem, Process, Server,
-    Signal, Timings, info,
+    Signal, Timings, info, plugin,
 };
 use bindings::exports::orchestrator::plugin::tools;
 use bindings::orchestrator::plugin as host;
@@ -38,12 +38,8 @@ impl<P: Plugin> tools::Guest for Exported<P> {
     fn call(tool: String, arguments: types::Json) -> Result<tools::Output, types::Problem> {
         let arguments = serde_json::from_str(&arguments)
             .map_err(|error| Problem::invalid(format!("the arguments are no JSON: {error}")))?;
-        let answer = crate::call::<P>(&Imports, &tool, arguments)?;
-        Ok(tools::Output {
-            text: answer.text,
-            structured: answer.structured.map(|value| value.to_string()),
-            is_error: answer.is_error,
-        })
+        let answer = plugin::written::<P>(&Imports, &tool, arguments)?;
+        Ok(tools::Output { text: answer.text, structured: answer.structured, is_error: answer.is_error })
     }
 }
 
