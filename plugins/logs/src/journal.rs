@@ -2,9 +2,14 @@
 //!
 //! The newest come first over the wire, because the host keeps the beginning of an output, and are turned round here. Root is
 //! asked where the login user sees no journal, or only its own entries; where that was so the last time, root is asked first.
+//! Whether the user sees all is asked along, but not where it was so the last time and the entries prove that it still is.
+
+use std::borrow::Cow;
+use std::fmt;
 
 use orchestrator_sdk::Finished;
 use orchestrator_sdk::prelude::*;
+use orchestrator_sdk::serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use orchestrator_sdk::serde_json::{self, Map, Value};
 
 use crate::follow::{self, Asked, Followed};
@@ -20,8 +25,12 @@ const FOLLOW: [&str; 6] = ["journalctl", "-o", "json", "--no-pager", "--all", "-
 /// program that wants JSON.
 const SEEN: [&str; 3] = ["journalctl", "--no-pager", "--lines=0"];
 /// All else of an entry is left out on the server, by systemd 236 and later.
-const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_COMM,_PID";
-/// What is kept of a server: the login user sees not enough of its journal, and its systemd has no `--output-fields`.
+const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_COMM,_PID,_UID";
+/// An entry of one of root's processes, which is in the system's journal: who sees it sees all. In a message the quotes would be
+/// escaped, and no program can set a field whose name begins with `_` (systemd.journal-fields(7)).
+const BY_ROOT: &str = r#""_UID":"0""#;
+/// What is kept of a server: the login user sees all of its journal, or not enough, and its systemd has no `--output-fields`.
+const SEES_ALL: &str = "whole journal";
 const NEEDS_ROOT: &str = "root journal";
 const NO_FIELDS: &str = "journal without fields";
 /// Entries that are searched for `grep`.
@@ -143,7 +152,7 @@ fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Jour
         return Err(wrong("unit", "the argument `unit` must not be empty; leave it out for all units".to_owned()));
     }
     let mut notes = Vec::new();
-    let Found { finished, sudo, fields } = ask(host, &arguments, &mut notes)?;
+    let Found { finished, sudo, fields, .. } = ask(host, &arguments, &mut notes)?;
     if finished.stdout_truncated {
         notes.push("the entries are long: the oldest are left out".to_owned());
     }
@@ -162,13 +171,14 @@ fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Jour
     if arguments.follow == 0 {
         entries.truncate(usize::try_from(arguments.lines).unwrap_or(usize::MAX));
     }
-    let fitting = fitting(&entries);
-    if fitting < entries.len() {
-        let number = count(entries.len() - fitting, "entry");
+    let mut told = told(&entries);
+    if told.len() < entries.len() {
+        let number = count(entries.len() - told.len(), "entry");
         notes.push(format!("{number} before these left out to keep the answer short: ask for fewer, or use `grep`"));
-        entries.truncate(fitting);
+        entries.truncate(told.len());
     }
     entries.reverse();
+    told.reverse();
     if all == 0 && notes.is_empty() {
         notes.push(match unit {
             Some(unit) => format!("no entry matches; `get_services_status` tells whether there is a unit {unit:?}"),
@@ -185,9 +195,8 @@ fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Jour
     let about = format!("{about}{during}");
     let name =
         unit.as_ref().map_or_else(|| format!("journal of {alias}"), |unit| format!("journal of {unit} on {alias}"));
-    let lines: Vec<String> = entries.iter().flat_map(Entry::lines).collect();
     let mut text: String = notes.iter().map(|note| format!("Note: {note}\n")).collect();
-    text.push_str(&shown::block(&name, &about, &lines));
+    text.push_str(&shown::block(&name, &about, &told.concat()));
     Ok(Output::new(text, Journal { entries, sudo, notes }))
 }
 
@@ -202,13 +211,15 @@ struct Found {
     sudo: bool,
     /// It knows how to leave out other fields.
     fields: bool,
+    /// The login user sees the whole journal, and the entries prove it.
+    all: bool,
 }
 
 /// Prints entries for as long as they are followed, in the way in which some were found before.
 fn followed(host: &dyn Host, arguments: &Arguments, fields: bool, sudo: bool) -> Result<Followed, Problem> {
     let says = |line: &str| {
-        let fields = serde_json::from_str::<Fields>(line).ok()?;
-        Entry::from(fields).lines().next()
+        let fields = serde_json::from_str::<Fields<'_>>(line).ok()?;
+        Entry::from(fields).lines().into_iter().next()
     };
     let asked = Asked { seconds: arguments.follow, preamble: 0, grep: arguments.grep.as_deref(), says };
     let followed = follow::follow(host, &arguments.alias, following(arguments, fields, sudo), asked)?;
@@ -221,27 +232,42 @@ fn ask(host: &dyn Host, arguments: &Arguments, notes: &mut Vec<String>) -> Resul
     if learned.knows(NEEDS_ROOT)
         && let Ok(root) = as_root(host, arguments, fields)?
     {
-        return Ok(Found { finished: root, sudo: true, fields });
+        return Ok(Found { finished: root, sudo: true, fields, all: false });
     }
-    let found = ask_as_it_comes(host, arguments, notes, fields)?;
+    let sees_all = learned.knows(SEES_ALL);
+    let found = ask_as_it_comes(host, arguments, notes, fields, sees_all)?;
     learned.learn(NO_FIELDS, !found.fields);
     learned.learn(NEEDS_ROOT, found.sudo);
+    if arguments.unit.is_none() {
+        learned.learn(SEES_ALL, found.all);
+    }
     Ok(found)
 }
 
-/// Asks as the login user, and root only where that is not enough.
+/// Asks as the login user, and root only where that is not enough. `sees_all`: it was enough the last time.
 fn ask_as_it_comes(
     host: &dyn Host,
     arguments: &Arguments,
     notes: &mut Vec<String>,
     mut fields: bool,
+    sees_all: bool,
 ) -> Result<Found, Problem> {
     let alias = &arguments.alias;
-    let both = host.exec_all(alias, vec![command(arguments, fields, false), seen()]);
-    let Ok([plain, seen]) = <[_; 2]>::try_from(both) else {
-        return Err(Problem::new("INTERNAL", "the host did not answer every command"));
+    // The entries of one unit may be none of root's, and prove nothing.
+    let (mut plain, seen) = if sees_all && arguments.unit.is_none() {
+        let plain = host.exec(alias, command(arguments, fields, false))?;
+        if proves_all(&plain) {
+            return Ok(Found { finished: plain, sudo: false, fields, all: true });
+        }
+        (plain, host.exec(alias, seen()))
+    } else {
+        let both = host.exec_all(alias, vec![command(arguments, fields, false), seen()]);
+        let Ok([plain, seen]) = <[_; 2]>::try_from(both) else {
+            return Err(Problem::new("INTERNAL", "the host did not answer every command"));
+        };
+        (plain?, seen)
     };
-    let mut plain = plain?;
+    let is_known = seen.is_ok();
     // Without it the rest is told all the same; the operator may not have granted it.
     let seen = seen.map(|seen| seen.stderr_text().into_owned()).unwrap_or_default();
     if fields && plain.stderr_text().contains("--output-fields") {
@@ -260,21 +286,27 @@ fn ask_as_it_comes(
             seen.contains("No journal files were found")
                 .then(|| "there are no journal files on this server".to_owned()),
         );
-        return Ok(Found { finished: plain, sudo: false, fields });
+        let all = is_known && proves_all(&plain);
+        return Ok(Found { finished: plain, sudo: false, fields, all });
     }
     let why = match as_root(host, arguments, fields)? {
-        Ok(root) => return Ok(Found { finished: root, sudo: true, fields }),
+        Ok(root) => return Ok(Found { finished: root, sudo: true, fields, all: false }),
         Err(why) => why,
     };
     if plain.success() && !is_forbidden {
         notes
             .push(format!("the login user sees only its own entries, and sudo without a password did not help: {why}"));
-        return Ok(Found { finished: plain, sudo: false, fields });
+        return Ok(Found { finished: plain, sudo: false, fields, all: false });
     }
     let message =
         format!("the login user of {alias} may not read the journal, and sudo without a password did not help: {why}");
     Err(refusal(alias, "no_permission", message)
         .hint("Put the user into the group `systemd-journal`, or allow sudo without a password."))
+}
+
+/// Whether these entries can be seen only by a user who sees all.
+fn proves_all(plain: &Finished) -> bool {
+    plain.success() && plain.stdout_text().contains(BY_ROOT)
 }
 
 /// What root is told, or why it could not be asked.
@@ -304,35 +336,72 @@ fn explained(arguments: &Arguments, finished: &Finished) -> Problem {
 
 /// The entries, in the order in which they were printed. A last one that was cut is left out.
 fn read(text: &str) -> Vec<Entry> {
-    text.lines().filter_map(|line| serde_json::from_str::<Fields>(line).ok()).map(Entry::from).collect()
+    text.lines().filter_map(|line| serde_json::from_str::<Fields<'_>>(line).ok()).map(Entry::from).collect()
 }
 
 /// What is read of an entry. Any field can come as text, as bytes, or more than once.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
-    #[serde(rename = "__REALTIME_TIMESTAMP")]
-    micros: Value,
-    #[serde(rename = "PRIORITY")]
-    priority: Value,
-    #[serde(rename = "UNIT")]
-    unit: Value,
-    #[serde(rename = "_SYSTEMD_UNIT")]
-    own_unit: Value,
-    #[serde(rename = "SYSLOG_IDENTIFIER")]
-    identifier: Value,
-    #[serde(rename = "_COMM")]
-    program: Value,
-    #[serde(rename = "_PID")]
-    pid: Value,
+struct Fields<'a> {
+    #[serde(rename = "__REALTIME_TIMESTAMP", borrow)]
+    micros: Word<'a>,
+    #[serde(rename = "PRIORITY", borrow)]
+    priority: Word<'a>,
+    #[serde(rename = "UNIT", borrow)]
+    unit: Word<'a>,
+    #[serde(rename = "_SYSTEMD_UNIT", borrow)]
+    own_unit: Word<'a>,
+    #[serde(rename = "SYSLOG_IDENTIFIER", borrow)]
+    identifier: Word<'a>,
+    #[serde(rename = "_COMM", borrow)]
+    program: Word<'a>,
+    #[serde(rename = "_PID", borrow)]
+    pid: Word<'a>,
     #[serde(rename = "MESSAGE")]
     message: Value,
 }
 
-impl From<Fields> for Entry {
-    fn from(fields: Fields) -> Entry {
-        let text = |value: &Value| value.as_str().map(shown::safe);
-        let number = |value: &Value| value.as_str().and_then(|value| value.parse::<u64>().ok());
+/// A field of one line of text. Of one in another form nothing is kept.
+#[derive(Default)]
+struct Word<'a>(Option<Cow<'a, str>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Word<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WordVisitor)
+    }
+}
+
+struct WordVisitor;
+
+impl<'a> Visitor<'a> for WordVisitor {
+    type Value = Word<'a>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field of the journal")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Word<'a>, E> {
+        Ok(Word(Some(Cow::Borrowed(text))))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Word<'a>, E> {
+        Ok(Word(Some(Cow::Owned(text.to_owned()))))
+    }
+
+    fn visit_unit<E>(self) -> Result<Word<'a>, E> {
+        Ok(Word(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut parts: A) -> Result<Word<'a>, A::Error> {
+        while parts.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Word(None))
+    }
+}
+
+impl From<Fields<'_>> for Entry {
+    fn from(fields: Fields<'_>) -> Entry {
+        let text = |word: &Word<'_>| word.0.as_deref().map(shown::safe);
+        let number = |word: &Word<'_>| word.0.as_deref().and_then(|word| word.parse::<u64>().ok());
         let time = number(&fields.micros).and_then(|micros| {
             let millis = u32::try_from(micros / 1000 % 1000).ok()?;
             Some(time::iso(i64::try_from(micros / 1_000_000).ok()?, Some(millis)))
@@ -346,13 +415,16 @@ impl From<Fields> for Entry {
             identifier: text(&fields.identifier).or_else(|| text(&fields.program)),
             priority,
             pid: number(&fields.pid).and_then(|pid| u32::try_from(pid).ok()),
-            message: bounded(&message(fields.message)),
+            message: bounded(message(fields.message)),
         }
     }
 }
 
 /// The first lines of a message; the rest of a long one is counted.
-fn bounded(message: &str) -> String {
+fn bounded(message: String) -> String {
+    if !message.contains('\n') {
+        return shown::safe(&message);
+    }
     let mut shown = String::new();
     let mut lines = message.split('\n');
     while shown.len() < MESSAGE_BYTES
@@ -385,31 +457,44 @@ fn message(value: Value) -> String {
     }
 }
 
-/// How many of these have room in an answer.
-fn fitting(entries: &[Entry]) -> usize {
+/// The lines of these entries, as far as they have room in an answer. One entry is shown in any case: a message is shorter than
+/// an answer may be.
+fn told(entries: &[Entry]) -> Vec<Vec<String>> {
+    let mut told = Vec::with_capacity(entries.len());
     let mut left = TOTAL;
-    let fits = |entry: &&Entry| {
-        let length: usize = entry.lines().map(|line| line.chars().count() + 1).sum();
-        left.checked_sub(length).inspect(|rest| left = *rest).is_some()
-    };
-    // One entry is shown in any case: a message is shorter than an answer may be.
-    entries.iter().take_while(fits).count().max(1)
+    for entry in entries {
+        let lines = entry.lines();
+        let length: usize = lines.iter().map(|line| line.chars().count() + 1).sum();
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None if told.is_empty() => left = 0,
+            None => break,
+        }
+        told.push(lines);
+    }
+    told
 }
 
 impl Entry {
     /// The entry as a line, further lines of its message below it.
-    fn lines(&self) -> impl Iterator<Item = String> {
+    fn lines(&self) -> Vec<String> {
         // The process is the one that wrote the message: of what systemd says about a unit that is systemd's own.
-        let head: Vec<&str> = [self.time.as_deref(), self.priority, self.unit.as_deref(), self.identifier.as_deref()]
-            .into_iter()
-            .flatten()
-            .collect();
-        let head = head.join(" ");
-        let pid = self.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
-        let lines: Vec<String> = self.message.split('\n').map(str::to_owned).collect();
+        let head = [self.time.as_deref(), self.priority, self.unit.as_deref(), self.identifier.as_deref()];
+        let mut message = self.message.split('\n');
+        let mut first = String::with_capacity(100 + self.message.len());
+        for word in head.into_iter().flatten() {
+            if !first.is_empty() {
+                first.push(' ');
+            }
+            first.push_str(word);
+        }
+        if let Some(pid) = self.pid {
+            first.push_str(&format!("[{pid}]"));
+        }
+        first.push_str(": ");
+        first.push_str(message.next().unwrap_or_default());
+        let mut lines = vec![first];
+        lines.extend(message.map(|line| format!("    {line}")));
         lines
-            .into_iter()
-            .enumerate()
-            .map(move |(index, line)| if index == 0 { format!("{head}{pid}: {line}") } else { format!("    {line}") })
     }
 }

@@ -166,6 +166,35 @@ fn what_a_server_has_taught_costs_a_round_trip_once() {
 }
 
 #[test]
+fn whether_the_user_sees_all_is_asked_until_the_entries_prove_it() {
+    let by = |uid: u32| json!({"MESSAGE": "m", "_UID": uid.to_string()}).to_string();
+    let forged = json!({"MESSAGE": r#"{"_UID":"0"}"#, "_UID": "1000"}).to_string();
+    let of_unit = command(json!({"unit": "nginx"}), true, false);
+    let seen = |printed: String| {
+        let host = host().kept("learned/web", json!(["whole journal"]).to_string());
+        host.answer(query(), printed.clone()).answer(&of_unit, printed).exits(journal::seen(), 0, "")
+    };
+    let asked = |host: &Mock, arguments: Value| {
+        let before = host.round_trips();
+        call(host, "get_journal_logs", arguments).unwrap();
+        host.round_trips() - before
+    };
+    let (all, unit) = (json!({"alias": "web"}), json!({"alias": "web", "unit": "nginx"}));
+    let host = seen(format!("{}\n{}", by(1000), by(0)));
+    assert_eq!((asked(&host, all.clone()), host.commands().len()), (1, 1));
+    assert_eq!((asked(&host, unit), host.commands().len()), (1, 3));
+    for printed in [by(1000), forged, String::new()] {
+        let host = seen(printed);
+        assert_eq!((asked(&host, all.clone()), host.commands().len()), (2, 2));
+    }
+    // It sees its own only from now on.
+    let host = seen(by(1000)).exits(journal::seen(), 0, OWN_ONLY).answer(command(json!({}), true, true), by(0));
+    let (_, data) = call(&host, "get_journal_logs", all.clone()).unwrap();
+    assert_eq!((&data["sudo"], host.round_trips()), (&json!(true), 3));
+    assert_eq!(asked(&host, all), 1);
+}
+
+#[test]
 fn no_systemd_and_no_journal_are_told_apart() {
     let exits = |exit_code, stderr: &str| {
         refused(&host().exits(query(), exit_code, stderr), "get_journal_logs", json!({"alias": "web"})).1
