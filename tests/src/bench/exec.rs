@@ -130,7 +130,7 @@ pub(super) async fn started(sshd: &Sshd, place: Place) -> Result<(Client, Place)
 
 /// What the disk alone takes for the two commits of a job: as many pages, as scattered, as the database writes. A command's
 /// time is waited in between: a disk and a processor that are asleep take longer than busy ones.
-fn time_commits(folder: &Path, pause: Duration) -> Result<Vec<Duration>> {
+pub(super) fn time_commits(folder: &Path, pause: Duration) -> Result<Vec<Duration>> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&vec![0; PAGE * FILE_PAGES])?;
     file.sync_data()?;

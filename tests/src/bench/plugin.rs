@@ -5,7 +5,7 @@
 //! run no command (those of `api`) have no row.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
@@ -17,13 +17,15 @@ use crate::lab::{self, Lab};
 use crate::place::Place;
 use crate::sshd::Sshd;
 
-use super::exec::{Pinned, add, connect, log_in, run_bare};
+use super::exec::{Pinned, add, connect, log_in, run_bare, time_commits};
 use super::{Figure, compiled, spread};
 
 const WARM_UP: usize = 50;
 const ROUNDS: usize = 500;
-/// Each round of a tool takes up to a second.
+/// Each round of a tool takes up to a second; those that take less than [`SHORT`] scatter more, and get more of them.
 const TOOL_ROUNDS: usize = 11;
+const SHORT_ROUNDS: usize = 41;
+const SHORT: Duration = Duration::from_millis(50);
 /// By how much a tool may exceed the slowest of its commands.
 const TOOL_TARGET: f64 = 1.2;
 
@@ -51,9 +53,17 @@ async fn measure_tools() -> Result<Vec<Figure>> {
     match lab::login("debian") {
         Ok(login) => {
             let lab = Lab::enter(|launch| launch).await?;
+            let diskless = match Place::in_memory()? {
+                Some(memory) => Some(Lab::enter_from(memory, |launch| launch).await?),
+                None => None,
+            };
             let bare = log_in(login.address, &login.host_key, "ops", &login.key).await?;
-            let figures = measure_each(&lab.client, &lab.place, "ops", &bare, &TOOLS).await?;
+            let without = diskless.as_ref().map(|lab| &lab.client);
+            let figures = measure_each(&lab.client, &lab.place, "ops", without, &bare, &TOOLS).await?;
             lab.client.close().await?;
+            if let Some(diskless) = diskless {
+                diskless.client.close().await?;
+            }
             Ok(figures)
         }
         Err(why) => {
@@ -68,36 +78,45 @@ async fn measure_tools() -> Result<Vec<Figure>> {
             let program = Launch::new(&place).start().await?;
             add(&program, &sshd, sshd.port()).await?;
             let bare = connect(&sshd, sshd.address).await?;
-            let figures = measure_each(&program, &place, "box", &bare, &TOOLS_ANYWHERE).await?;
+            let figures = measure_each(&program, &place, "box", None, &bare, &TOOLS_ANYWHERE).await?;
             program.close().await?;
             Ok(figures)
         }
     }
 }
 
-/// Each tool in turns with each of its commands, so that all have the same minute.
+/// Each tool in turns with each of its commands, so that all have the same minute. `diskless` is a program that knows the same
+/// server and has its data in memory: what is left there is the tool's own, without the sync that its record waits for.
 async fn measure_each(
     program: &Client,
     place: &Place,
     alias: &str,
+    diskless: Option<&Client>,
     bare: &Handle<Pinned>,
     tools: &[(&'static str, &str)],
 ) -> Result<Vec<Figure>> {
-    compiled(program, alias).await?;
+    for program in [Some(program), diskless].into_iter().flatten() {
+        compiled(program, alias).await?;
+    }
+    let sync = spread(&time_commits(&place.data(), Duration::from_millis(5))?).median / 2.0;
     let mut figures = Vec::new();
     for (tool, arguments) in tools {
         let mut arguments: Value = serde_json::from_str(arguments)?;
         arguments["alias"] = json!(alias);
         let call = json!({"name": tool, "arguments": arguments});
         let commands = commands(program, place, tool, &call).await?;
-        let (mut whole, mut together) = (Vec::new(), Vec::new());
+        let (mut whole, mut together, mut without) = (Vec::new(), Vec::new(), Vec::new());
         let (mut alone, mut asked) = (vec![Vec::new(); commands.len()], vec![Vec::new(); commands.len()]);
+        let rounds = if time_call(program, &call).await? < SHORT { SHORT_ROUNDS } else { TOOL_ROUNDS };
         // The first finds files that nobody has read yet.
-        for round in 0..=TOOL_ROUNDS {
-            let started = Instant::now();
-            let answer = program.request("tools/call", call.clone()).await?;
-            let took = started.elapsed();
-            ensure!(answer["isError"] != true, "{answer}");
+        for round in 0..=rounds {
+            let took = time_call(program, &call).await?;
+            if let Some(diskless) = diskless {
+                // The second one follows a command on its own connection, as the others here do.
+                time_call(diskless, &call).await?;
+                let took = time_call(diskless, &call).await?;
+                without.extend((round > 0).then_some(took));
+            }
             let started = Instant::now();
             try_join_all(commands.iter().map(|command| run_bare(bare, command))).await?;
             let at_once = started.elapsed();
@@ -122,13 +141,31 @@ async fn measure_each(
             1 => String::new(),
             number => format!("; all {number} at once over bare channels {together:.1} ms"),
         };
+        let without = match without.is_empty() {
+            true => String::new(),
+            false => {
+                let without = spread(&without).median;
+                format!("; without a disk {without:.1} ms, {:.2} times", without / slowest)
+            }
+        };
         figures.push(Figure::new(tool, whole / slowest, "times").target(TOOL_TARGET).note(format!(
-            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms, {asked:.1} ms by task_exec{at_once}: {}",
+            "{whole:.1} ms, its slowest of {} alone {slowest:.1} ms, {asked:.1} ms by task_exec{at_once}{without}: {}",
             commands.len(),
             shown(command)
         )));
     }
+    figures.push(
+        Figure::new("a sync of this disk", sync, "ms").note("a tool that only reads waits for one, others for two"),
+    );
     Ok(figures)
+}
+
+async fn time_call(program: &Client, call: &Value) -> Result<Duration> {
+    let started = Instant::now();
+    let answer = program.request("tools/call", call.clone()).await?;
+    let took = started.elapsed();
+    ensure!(answer["isError"] != true, "{answer}");
+    Ok(took)
 }
 
 /// The command lines that a call of the tool runs, as the audit log has them: not the first one, which may have to find out what
@@ -165,10 +202,7 @@ async fn measure_call() -> Result<Vec<Figure>> {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..WARM_UP + ROUNDS {
         for (call, times) in calls.iter().zip(&mut times) {
-            let started = Instant::now();
-            let answer = program.request("tools/call", call.clone()).await?;
-            let took = started.elapsed();
-            ensure!(answer["isError"] != true, "{answer}");
+            let took = time_call(&program, call).await?;
             if round >= WARM_UP {
                 times.push(took);
             }
