@@ -87,7 +87,7 @@ impl OutputSink for Buffer {
         };
         let room = self.limit.saturating_sub(kept.len());
         *truncated |= bytes.len() > room;
-        kept.extend(bytes.iter().take(room));
+        kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         Ok(())
     }
 }

@@ -161,7 +161,7 @@ async fn read(mut body: Incoming, limit: usize) -> Result<(Vec<u8>, bool), hyper
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         let room = limit - kept.len();
-        kept.extend(data.iter().take(room));
+        kept.extend_from_slice(data.get(..room).unwrap_or(&data));
         if data.len() > room {
             return Ok((kept, true));
         }

@@ -7,6 +7,7 @@
 //! A killed process is played by copying the database while the jobs are under way: the copy is what the disk holds then.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

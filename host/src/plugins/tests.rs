@@ -100,7 +100,7 @@ impl Home {
             keep_alive_interval: None,
             connect_limit: Duration::from_secs(20),
             trusted_silence: Duration::ZERO,
-            far: Duration::from_secs(3600),
+            far: None,
         };
         let pool = Pool::new(settings, HostKeys::from_files(Vec::new()));
         let audit = Audit::open(&at("audit.jsonl")).unwrap();

@@ -230,7 +230,7 @@ impl<S: OutputSink> OutputSink for Reading<'_, S> {
     async fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Problem> {
         if stream == Stream::Stderr {
             let room = COMPLAINT.saturating_sub(self.answer.complaint.len());
-            self.answer.complaint.extend(bytes.iter().take(room));
+            self.answer.complaint.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             return Ok(());
         }
         for piece in self.frames.take(bytes) {
