@@ -357,13 +357,9 @@ impl Jobs {
             caller: head.caller,
             origin: head.origin,
             rappel: head.rappel,
-            servers: Vec::new(),
-            idempotency_key: None,
             retry_of: Some(id),
             detach: head.detached.is_some(),
-            bulk: false,
-            withheld: false,
-            only_reads: false,
+            ..NewJob::default()
         })
     }
 
