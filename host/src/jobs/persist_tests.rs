@@ -86,7 +86,7 @@ async fn what_only_reads_and_ends_soon_is_recorded_once() {
             spool.write(Stream::Stdout, b"printed").await;
             result
         };
-        let mut ticket = jobs.submit(new, |call, spool| work(call, spool)).await.unwrap();
+        let mut ticket = jobs.submit(new, work).await.unwrap();
         let told = ticket.done().await.unwrap();
         assert_eq!(jobs.get(ticket.id).await.unwrap(), *told, "told and stored are the same");
         let page = jobs.output(ticket.id).await.unwrap().page(Stream::Stdout, 0, 100).await.unwrap();
