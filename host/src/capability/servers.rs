@@ -155,7 +155,7 @@ impl Servers {
         let mut tries = 1;
         loop {
             let lease = self.0.pool.channel(alias, purpose, || self.target(&server), &call).await?;
-            // From here on something happens on the server, so the job must be on disk.
+            // From here on something happens on the server, so the job must be on disk, unless it only reads.
             call.recorded.wait_to_read().await?;
             *sent = true;
             failpoint("effect-next");

@@ -14,11 +14,9 @@ pub const MAX_CALLS: usize = 64;
 
 /// A component made of several modules may have this many memories and tables.
 const PER_COMPONENT: u32 = 4;
-/// Memory of an ended instance that is wiped and kept instead of given back and faulted in again: what most calls of the bundled
-/// plugins use. It is kept for [`WARM`] slots.
-const KEEP_RESIDENT: usize = 1 << 20;
-const KEEP_STACK: usize = 64 << 10;
-const WARM: u32 = 4;
+/// Memory of an ended instance that is wiped and kept instead of given back and faulted in again. Small, since it is kept
+/// for as many slots as were ever used at once.
+const KEEP_RESIDENT: usize = 256 << 10;
 const PAGE: usize = 64 << 10;
 
 /// An engine whose instances have at most `memory` bytes each. Compiled components are kept below `cache`.
@@ -62,9 +60,9 @@ fn pool(memory: usize) -> PoolingAllocationConfig {
         .max_memories_per_component(PER_COMPONENT)
         .max_tables_per_component(PER_COMPONENT)
         .max_memory_size(memory.next_multiple_of(PAGE))
-        .max_unused_warm_slots(WARM)
+        .max_unused_warm_slots(4)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        .async_stack_keep_resident(KEEP_STACK)
+        .async_stack_keep_resident(KEEP_RESIDENT)
         // Pages that a call wrote are found and wiped, where the kernel (Linux 6.7) can tell them: no page is given back
         // and faulted in again between two calls.
         .pagemap_scan(Enabled::Auto)

@@ -209,8 +209,8 @@ impl Registry {
         let caller = request.caller.to_string();
         let servers = self.servers(&work)?;
         let bulk = is_bulk(&new.tool, &servers);
-        let JobWork { detach, withheld, only_reads, .. } = work;
-        let new = NewJob { caller, origin, servers, bulk, detach, withheld, only_reads, ..new };
+        let (detach, withheld) = (work.detach, work.withheld);
+        let new = NewJob { caller, origin, servers, bulk, detach, withheld, ..new };
         hybrid::run(&self.core, new, work, request).await
     }
 

@@ -55,8 +55,8 @@ impl Http {
 
     /// Sends a request and follows as many redirects as it allows. An answer of any status is an answer.
     pub async fn send(&self, call: &Call, request: HttpRequest, gate: &impl Gate) -> Result<HttpResponse, Problem> {
-        // The job is on disk before anything is looked up or connected to, and what is ours to do is done before the clock starts:
-        // how long it takes is no news about the other side.
+        // The job is on disk before anything is looked up or connected to, unless it only reads and so does this (RFC 9110, 9.2.1).
+        // What is ours to do is done before the clock starts: how long it takes is no news about the other side.
         match request.method.is_safe() {
             true => call.recorded.wait_to_read().await?,
             false => call.recorded.wait().await?,
