@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -46,19 +47,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Compiles the plugins, and the guests of the tests if they are wanted.
+/// Compiles the plugins, and the guests of the tests if they are wanted. They share all libraries: each of these runs asks for
+/// components alone.
 fn components(guests: bool) -> Result<()> {
-    let mut command = wasm::compiler()?.build();
-    command.args(["--profile", "component", "--target-dir"]).arg(wasm::target_dir());
-    for plugin in plugins::bundled()? {
-        command.args(["-p", plugin.package]);
-    }
+    let compiler = wasm::compiler()?;
+    let mut commands: Vec<Command> =
+        plugins::bundled()?.iter().map(|plugin| compiler.build_component(plugin.package)).collect();
     if guests {
-        // In the same run: asked for guests alone, cargo compiles every library for link-time optimization only, the standard
-        // library among them. Plugins, which are libraries too, need them as objects, and both can use those.
+        let mut command = compiler.build();
         command.args(["-p", "orchestrator-guests", "--lib", "--examples"]);
+        commands.push(command);
     }
-    process::run(&mut command)
+    for command in &mut commands {
+        // A target directory of their own, so that a library built along doesn't disturb the native builds.
+        command.args(["--profile", "component", "--target-dir"]).arg(wasm::target_dir());
+        process::run(command)?;
+    }
+    Ok(())
 }
 
 /// Writes `target/bundle/NAME.wasm` and beside each the plugin's description as `NAME.json`, which the program embeds.

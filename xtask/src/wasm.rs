@@ -85,12 +85,24 @@ pub fn only_linker_is_missing() -> bool {
 }
 
 impl Compiler {
-    /// `cargo build` for the target, in the profile and target directory that all components share.
+    /// `cargo build` for the target.
     pub fn build(&self) -> Command {
+        self.cargo("build")
+    }
+
+    /// Builds the library of one package as a component and as nothing else. What is a Rust library as well, as the plugins
+    /// are for their tests and their descriptions, is not optimized across crates.
+    pub fn build_component(&self, package: &str) -> Command {
+        let mut command = self.cargo("rustc");
+        command.args(["--lib", "--crate-type", "cdylib", "-p", package]);
+        command
+    }
+
+    fn cargo(&self, subcommand: &str) -> Command {
         let mut command = match self {
             Compiler::Toolchain => {
                 let mut command = cargo();
-                command.arg("build");
+                command.arg(subcommand);
                 command
             }
             Compiler::Debian { linker } => {
@@ -107,7 +119,7 @@ impl Compiler {
                     .env_remove("RUSTUP_TOOLCHAIN")
                     .env_remove("RUSTC_WRAPPER")
                     .env_remove("RUSTC_WORKSPACE_WRAPPER")
-                    .args(["build", "-Zbuild-std=std,panic_abort"]);
+                    .args([subcommand, "-Zbuild-std=std,panic_abort"]);
                 command
             }
         };
