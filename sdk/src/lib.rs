@@ -19,6 +19,7 @@ pub mod data;
 mod host;
 mod http;
 mod info;
+mod json;
 pub mod mock;
 mod output;
 mod plugin;

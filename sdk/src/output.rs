@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Problem;
+use crate::{Problem, json};
 
 /// The answer of a tool, its data still typed.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,8 @@ pub struct Answer {
     pub is_error: bool,
 }
 
-/// The same with the data as JSON text, which is what the contract wants: a tree of it is made only where it is needed.
+/// The same with the data as JSON text, which is what the contract wants. The output schema gives an `Option` its plain type, so
+/// what is absent must be absent and not null.
 pub(crate) struct Written {
     pub text: String,
     pub structured: Option<String>,
@@ -54,12 +55,7 @@ pub(crate) struct Written {
 
 impl<T: Serialize> Output<T> {
     pub(crate) fn write(self) -> Result<Written, Problem> {
-        let mut structured = serde_json::to_string(&self.data).map_err(unwritable)?;
-        if structured.contains("null") {
-            let mut tree: Value = serde_json::from_str(&structured).map_err(unwritable)?;
-            drop_nulls(&mut tree);
-            structured = tree.to_string();
-        }
+        let structured = json::write(&self.data).map_err(unwritable)?;
         let structured = structured.starts_with('{').then_some(structured);
         Ok(Written { text: self.text, structured, is_error: self.is_error })
     }
@@ -76,31 +72,9 @@ fn unwritable(error: serde_json::Error) -> Problem {
     Problem::new("INTERNAL", format!("the answer does not serialize: {error}"))
 }
 
-/// The output schema gives an `Option` its plain type, so what is absent must be absent and not null.
-/// Elements of lists stay, since leaving one out would move the others.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn a_member_that_is_null_is_left_out_and_an_element_is_not() {
-        let answer =
-            Output::new("", json!({"a": null, "b": [null, {"c": null, "d": 0}]})).write().unwrap().read().unwrap();
-        assert_eq!(answer.structured, Some(json!({"b": [null, {"d": 0}]})));
-    }
 
     #[test]
     fn only_an_object_becomes_the_structured_answer() {

@@ -196,7 +196,7 @@ fn get_journal_logs(host: &dyn Host, arguments: Arguments) -> Result<Output<Jour
     let name =
         unit.as_ref().map_or_else(|| format!("journal of {alias}"), |unit| format!("journal of {unit} on {alias}"));
     let mut text: String = notes.iter().map(|note| format!("Note: {note}\n")).collect();
-    text.push_str(&shown::block(&name, &about, &told.concat()));
+    text.push_str(&shown::block(&name, &about, &told.into_iter().flatten().collect::<Vec<_>>()));
     Ok(Output::new(text, Journal { entries, sudo, notes }))
 }
 

@@ -14,8 +14,35 @@ pub fn iso(seconds: i64, millis: Option<u32>) -> String {
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = year + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let millis = millis.map(|millis| format!(".{millis:03}")).unwrap_or_default();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{millis}Z")
+    let mut text = String::with_capacity(24);
+    // `write!` takes several times as long, and a journal has many entries.
+    match u32::try_from(year) {
+        Ok(year @ 0..=9999) => {
+            two_digits(&mut text, year / 100);
+            two_digits(&mut text, year % 100);
+        }
+        _ => text.push_str(&year.to_string()),
+    }
+    for (before, number) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
+        text.push(before);
+        two_digits(&mut text, u32::try_from(number).unwrap_or_default());
+    }
+    if let Some(millis) = millis {
+        text.push('.');
+        digit(&mut text, millis / 100);
+        two_digits(&mut text, millis % 100);
+    }
+    text.push('Z');
+    text
+}
+
+fn two_digits(text: &mut String, number: u32) {
+    digit(text, number / 10);
+    digit(text, number % 10);
+}
+
+fn digit(text: &mut String, digit: u32) {
+    text.push(char::from_digit(digit, 10).unwrap_or('?'));
 }
 
 #[cfg(test)]
@@ -30,6 +57,8 @@ mod tests {
         check(1_795_384_806, "2026-11-22T22:00:06Z");
         check(4_107_542_399, "2100-02-28T23:59:59Z");
         check(4_107_542_400, "2100-03-01T00:00:00Z");
+        check(-62_167_219_200, "0000-01-01T00:00:00Z");
+        check(253_402_300_800, "10000-01-01T00:00:00Z");
         assert_eq!(iso(-1, Some(7)), "1969-12-31T23:59:59.007Z");
     }
 }
