@@ -329,6 +329,18 @@ impl AnyJob {
         }
     }
 
+    /// What came of it: the work's answer, or why it was not done. `None` before its end.
+    pub fn into_outcome(self) -> Option<Result<Reply, Problem>> {
+        let AnyJob::Ended(job) = self else { return None };
+        Some(match job.state.end {
+            End::Completed(reply) | End::Failed(Failure::Reply(reply)) => Ok(reply),
+            End::Failed(Failure::Problem(problem))
+            | End::Cancelled(problem)
+            | End::TimedOut(problem)
+            | End::Crashed(problem) => Err(problem),
+        })
+    }
+
     /// How long it has been at work; `None` before it began.
     pub fn duration(&self, now: Timestamp) -> Option<Duration> {
         Some(between(self.started()?, self.ended().unwrap_or(now)))

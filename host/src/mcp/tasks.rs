@@ -48,7 +48,7 @@ fn payload(job: &AnyJob) -> TaskPayload {
         Status::Pending | Status::Running => TaskPayload::Working,
         Status::Cancelled => TaskPayload::Cancelled,
         Status::Completed | Status::Failed | Status::TimedOut => {
-            let result = Registry::outcome(job).map_or_else(|problem| render::problem(&problem), render::reply);
+            let result = Registry::outcome(job.clone()).map_or_else(|problem| render::problem(&problem), render::reply);
             TaskPayload::Completed { result: object(serde_json::to_value(result)) }
         }
         Status::Crashed => {

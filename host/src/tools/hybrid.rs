@@ -1,6 +1,7 @@
 //! Hybrid execution: a job that ends soon is answered inline; one that does not is handed over to the background, with its
 //! id, what it has printed so far, and the tool to call next. A client that follows tasks by itself gets the id alone, sooner.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -65,7 +66,12 @@ async fn wait(
         tokio::select! {
             // The end first: a job that is done is answered even if its last report came at the same moment.
             biased;
-            job = &mut ended => return answer(job?.as_ref()).map(Some),
+            job = &mut ended => {
+                let job = job?;
+                drop(reports);
+                // Mostly nobody else has it any more, and an answer need not be copied.
+                return answer(Arc::unwrap_or_clone(job)).map(Some);
+            }
             // Clients cancel what they have lost patience with, and a detached command is one that nobody need wait for.
             () = request.cancel.cancelled(), if detached => {
                 return Err(Problem::new(Code::Cancelled, format!("waiting for {id} was cancelled; the command goes on"))
@@ -74,7 +80,7 @@ async fn wait(
             }
             () = request.cancel.cancelled() => {
                 let job = core.jobs.cancel(id).await?;
-                return answer(&job).map(Some);
+                return answer(job).map(Some);
             }
             () = &mut patience => return Ok(None),
             Some(report) = next_report(&mut reports), if reports.is_some() => request.progress.report(report),
@@ -82,7 +88,7 @@ async fn wait(
     }
 }
 
-async fn ended(mut ticket: Ticket) -> Result<std::sync::Arc<AnyJob>, Problem> {
+async fn ended(mut ticket: Ticket) -> Result<Arc<AnyJob>, Problem> {
     ticket.done().await
 }
 
@@ -96,15 +102,14 @@ pub async fn next_report(reports: &mut Option<Reports>) -> Option<Report> {
 }
 
 /// What the caller gets of a job.
-pub fn answer(job: &AnyJob) -> Result<Reply, Problem> {
+pub fn answer(job: AnyJob) -> Result<Reply, Problem> {
     let id = job.id().to_string();
-    if let Some(reply) = job.reply() {
-        let mut reply = reply.clone();
-        reply.structured.insert("id".to_owned(), Value::from(id));
-        return Ok(reply);
-    }
-    match job.problem() {
-        Some(problem) => Err(problem.clone().detail("id", id)),
+    match job.into_outcome() {
+        Some(Ok(mut reply)) => {
+            reply.structured.insert("id".to_owned(), Value::from(id));
+            Ok(reply)
+        }
+        Some(Err(problem)) => Err(problem.detail("id", id)),
         None => Err(Problem::new(Code::Cancelled, format!("job {id} was asked to stop and has not ended yet"))
             .detail("id", id)
             .hint("task_status tells when it has.")),

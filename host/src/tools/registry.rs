@@ -180,7 +180,7 @@ impl Registry {
     }
 
     /// What the job's call would have been answered, had its client waited for the end.
-    pub fn outcome(job: &AnyJob) -> Result<Reply, Problem> {
+    pub fn outcome(job: AnyJob) -> Result<Reply, Problem> {
         hybrid::answer(job)
     }
 
