@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -117,7 +118,6 @@ pub enum Failure {
 enum Ended {
     Error(wasmtime::Error),
     Deadline,
-    NoRoom,
     Cancelled,
 }
 
@@ -126,6 +126,7 @@ impl Sandbox {
     pub async fn describe(&self, plugin: &PluginPre<Guest>, given: Capabilities) -> Result<PluginInfo, Failure> {
         let call = given.call.clone();
         let watch = Stopwatch::default();
+        let _room = self.enter(&call).await?;
         let mut store = self.store(given, &watch, &Processes::default());
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
@@ -146,6 +147,7 @@ impl Sandbox {
     ) -> Result<Output, Failure> {
         let call = given.call.clone();
         let (watch, processes) = (Stopwatch::default(), Processes::default());
+        let room = self.enter(&call).await?;
         let mut store = self.store(given, &watch, &processes);
         let work = async {
             let guest = plugin.instantiate_async(&mut store).await?;
@@ -163,6 +165,7 @@ impl Sandbox {
         };
         // With the store go the processes that the guest did not drop.
         drop(store);
+        drop(room);
         processes.ended().await;
         answer
     }
@@ -217,7 +220,18 @@ impl Sandbox {
         store
     }
 
-    /// Runs a guest when there is room for it, until it answers, its deadline passes or its call is cancelled.
+    /// Waits until there is room for one more instance, which is kept until its store is gone: the allocator refuses one that
+    /// comes before that.
+    async fn enter(&self, call: &Call) -> Result<SemaphorePermit<'_>, Failure> {
+        tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => Err(Failure::Cancelled),
+            room = self.room.acquire() => room.map_err(|_| Failure::Cancelled),
+            () = until(call.deadline) => Err(Failure::NoRoom),
+        }
+    }
+
+    /// Runs a guest until it answers, its deadline passes or its call is cancelled.
     ///
     /// A guest that waits in an import is left a moment in which the capability layer stops what it does on the server.
     async fn bounded<T>(
@@ -226,12 +240,6 @@ impl Sandbox {
         watch: &Stopwatch,
         work: impl Future<Output = wasmtime::Result<T>>,
     ) -> Result<T, Ended> {
-        let _room = tokio::select! {
-            biased;
-            () = call.cancel.cancelled() => return Err(Ended::Cancelled),
-            room = self.room.acquire() => room.map_err(|_| Ended::Cancelled)?,
-            () = until(call.deadline) => return Err(Ended::NoRoom),
-        };
         let _ticking = self.ticker.activate();
         let work = pin!(work);
         let mut work = pin!(watch.count(work));
@@ -277,7 +285,6 @@ fn failure(ended: Ended, guest: &Guest) -> Failure {
     let error = match ended {
         Ended::Error(error) => error,
         Ended::Deadline => return Failure::Deadline,
-        Ended::NoRoom => return Failure::NoRoom,
         Ended::Cancelled => return Failure::Cancelled,
     };
     match error.downcast_ref::<Stopped>() {
