@@ -54,6 +54,11 @@ impl Login {
         }
     }
 
+    /// Whether the page was opened for a question that has been answered by now.
+    pub fn is_late(&self, registry: &Registry) -> bool {
+        !self.is_joined && registry.question(&self.question.id) == Some(ssh::Standing::Answered)
+    }
+
     pub fn params(&self, way: Way) -> ElicitRequestParams {
         let ssh::Question { at, user, .. } = &*self.question;
         let mut meta = RequestMetaObject::new();

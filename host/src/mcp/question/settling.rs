@@ -97,6 +97,14 @@ impl<'a> Settling<'a> {
             }
             Posed::Yes(question, way) => (question, way),
         };
+        // Between the look at the question and that for its page another call got the answer, and its page was closed: a
+        // page of this call's own would be one that nobody needs.
+        if let Question::Login(login) = &question
+            && login.is_late(self.registry)
+        {
+            self.settled.push(question.subject().to_owned());
+            return Next::Again;
+        }
         if way == Way::Repeat {
             let name = self.session.wonder(question.clone());
             return question.required(name).map_or(Next::Over(problem), |answer| Next::Required(Box::new(answer)));
