@@ -295,6 +295,26 @@ async fn many_calls_at_once_ask_once_and_a_transfer_asks_for_itself() -> Result<
 }
 
 #[tokio::test]
+async fn who_comes_to_a_question_while_it_is_answered_asks_nobody() -> Result<()> {
+    // One of the calls has seen that the question is open, and looks for its page when that was answered and closed.
+    let late = |launch: Launch| launch.capabilities(url_mode()).env("ORCHESTRATOR_FAILPOINT", "question-seen:2:1000");
+    let rig = rig(When::AfterKey, late).await?;
+    let person = async {
+        let asked = rig.asked("accept").await?;
+        // Until the others have met the question too.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        asked.answer(&[CODES[0]]).await
+    };
+    let calls = futures::future::join_all((0..6).map(|_| rig.exec()));
+    let (results, answered) = tokio::join!(calls, person);
+    answered?;
+    for result in results {
+        assert_eq!(result?.ok()?.str("stdout"), "in\n");
+    }
+    rig.leaves_nothing().await
+}
+
+#[tokio::test]
 async fn an_operator_answers_with_a_verb_and_every_client_has_the_connection() -> Result<()> {
     let rig = rig(When::InTurn, Launch::shared).await?;
     let daemon = Daemon::of(&rig.place);

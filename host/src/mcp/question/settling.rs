@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HostKey, Login, Mode, Question, Way};
 use crate::error::Problem;
+use crate::failpoint::failpoint;
 use crate::mcp::session::Session;
 use crate::ssh::Standing;
 use crate::tools::Registry;
@@ -82,6 +83,7 @@ impl<'a> Settling<'a> {
                 Some((id, Standing::Open(asked))) => {
                     let is_enough = self.pages == MAX_PAGES;
                     self.pages += 1;
+                    failpoint("question-seen");
                     let open = || Login::open(asked, self.registry, self.session, self.caller).map(Question::Login);
                     self.pose(id.to_owned(), Mode::Url, || if is_enough { None } else { open() })
                 }
