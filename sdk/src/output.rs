@@ -74,7 +74,16 @@ fn unwritable(error: serde_json::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_member_that_is_null_is_left_out_and_an_element_is_not() {
+        let answer =
+            Output::new("", json!({"a": null, "b": [null, {"c": null, "d": 0}]})).write().unwrap().read().unwrap();
+        assert_eq!(answer.structured, Some(json!({"b": [null, {"d": 0}]})));
+    }
 
     #[test]
     fn only_an_object_becomes_the_structured_answer() {

@@ -59,7 +59,6 @@ fn components(guests: bool) -> Result<()> {
         commands.push(command);
     }
     for command in &mut commands {
-        // A target directory of their own, so that a library built along doesn't disturb the native builds.
         command.args(["--profile", "component", "--target-dir"]).arg(wasm::target_dir());
         process::run(command)?;
     }
